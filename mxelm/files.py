@@ -1,0 +1,205 @@
+"""Files that survive a crash: atomic writes, checksums, safe unpacking, and the container for states and checkpoints."""
+import contextlib
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from mxelm.errors import FileError
+
+CONTAINER_VERSION = 1
+
+
+@contextlib.contextmanager
+def atomic_write(path):
+    """Yield a temporary path beside `path`; move it there, synced, when the block ends well, else remove it.
+
+    Raises FileError when the folder is missing or cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable") from None
+    try:
+        yield Path(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def write_text(path, text):
+    """Write `text` to `path` in UTF-8, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, content):
+    """Write `content` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path):
+    """The JSON content of `path`; FileError names a file that is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise FileError(f"{path} is not a JSON file: {error}") from None
+
+
+def require_writable(path):
+    """Refuse an output path early, before hours of work, when its folder is missing or cannot be written."""
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(f"cannot write {path}: it is a folder; name a file or a prefix")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mxelm-"))
+        except OSError as error:
+            raise FileError(
+                f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable") from None
+
+
+def sha256(path):
+    """Hexadecimal SHA-256 of a file's bytes."""
+    return file_hash(path, "sha256")
+
+
+def file_hash(path, algorithm):
+    """Hexadecimal digest of a file's bytes by an algorithm that hashlib names."""
+    digest = hashlib.new(algorithm)
+    try:
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                digest.update(chunk)
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def unpack(archive, folder):
+    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`; refuse members that would land or point outside it."""
+    folder = Path(folder)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                _refuse_escapes(archive, folder, opened.namelist())
+                opened.extractall(folder)
+        else:
+            with tarfile.open(archive) as opened:
+                members = opened.getmembers()
+                odd = [m.name for m in members if not (m.isfile() or m.isdir())]
+                if odd:
+                    raise FileError(f"{archive} holds {odd[0]!r}, neither file nor folder: not unpacked")
+                _refuse_escapes(archive, folder, [m.name for m in members])
+                opened.extractall(folder, members)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise FileError(f"{archive} is not a whole archive: {error}") from None
+
+
+def _refuse_escapes(archive, folder, names):
+    root = folder.resolve()
+    for name in names:
+        target = (root / name).resolve()
+        if root != target and root not in target.parents:
+            raise FileError(f"{archive} holds {name!r}, which would be written outside {folder}: not unpacked")
+
+
+def save_container(path, kind, meta, arrays):
+    """Write arrays and JSON-able `meta` as one checksummed file that `numpy.load` can open too.
+
+    kind: str, what the file is ("elm-state", ...), asked for again when loading.
+    meta: JSON-able dict. arrays: dict of name -> numpy array (no objects). Written whole or not at all.
+    """
+    header = json.dumps({"kind": kind, "container": CONTAINER_VERSION, "meta": meta}, sort_keys=True)
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    digest = _digest(header, arrays)
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as file:
+        file.writestr("mxelm.json", header)
+        file.writestr("sha256", digest)
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load_container(path, kind):
+    """Read what `save_container` wrote: (meta, arrays); FileError names a file that is damaged or of another kind."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            header = file.read("mxelm.json").decode()
+            digest = file.read("sha256").decode()
+            arrays = {}
+            for name in file.namelist():
+                if name.endswith(".npy"):
+                    with file.open(name) as member:
+                        arrays[name[:-4]] = np.lib.format.read_array(member, allow_pickle=False)
+    except FileNotFoundError:
+        raise FileError(f"there is no file {path}") from None
+    except KeyError:
+        raise FileError(f"{path} is not a file that mxelm wrote") from None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:  # zipfile and NumPy raise many kinds on damaged bytes; all mean the same here
+        raise FileError(f"{path} is damaged or not a file that mxelm wrote: {error}") from None
+    if _digest(header, arrays) != digest:
+        raise FileError(f"{path} is damaged: its checksum does not match; restore it from a copy or make it again")
+    content = json.loads(header)
+    if content["kind"] != kind:
+        raise FileError(f"{path} holds a {content['kind']}, not a {kind}")
+    if content["container"] > CONTAINER_VERSION:
+        raise FileError(f"{path} was written by a newer mxelm (container {content['container']}): update mxelm")
+    return content["meta"], arrays
+
+
+def container_kind(path):
+    """The kind a container file says it is, or None for any other file; reads the header alone."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return json.loads(file.read("mxelm.json"))["kind"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def array_digest(*arrays):
+    """SHA-256 over dtype, shape and bytes of arrays, in order: the identity of a W or of a set of parameters."""
+    return _digest("", {str(i): np.asarray(a) for i, a in enumerate(arrays)})
+
+
+def _digest(header, arrays):
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,156 @@
+"""What a network wants of an image: size, resize rule, interpolation, mean, scale and channels; from and to JSON."""
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from mxelm.errors import InputError
+from mxelm.runtime import require_cv2
+
+RESIZE_RULES = ("short_side", "stretch", "none")
+INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's numbers
+CHANNEL_ORDERS = {"RGB": 3, "BGR": 3, "GREY": 1}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """x = (pixel - mean) * scale, on an image brought to `size` by `resize`.
+
+    size: (height, width) in pixels. resize: "short_side" (short side to `short_side` pixels, then the centre),
+    "stretch" (to `size`, aspect ratio lost) or "none" (images must have `size` already).
+    mean, scale: one number a channel in `channel_order` ("RGB", "BGR" or "GREY"), pixel values 0..255.
+    Raises InputError for values that cannot be.
+    """
+
+    size: tuple
+    resize: str = "short_side"
+    short_side: int = None
+    interpolation: str = "bilinear"
+    mean: tuple = (0.0,)
+    scale: tuple = (1.0,)
+    channel_order: str = "RGB"
+
+    def __post_init__(self):
+        _choose("resize rule", self.resize, RESIZE_RULES)
+        _choose("interpolation", self.interpolation, INTERPOLATIONS)
+        _choose("channel order", self.channel_order, CHANNEL_ORDERS)
+        size = tuple(int(n) for n in self.size)
+        if len(size) != 2 or min(size) < 1:
+            raise InputError(f"preprocessing size must be (height, width) in pixels, got {self.size}")
+        object.__setattr__(self, "size", size)
+        if self.resize == "short_side":
+            # ImageNet's custom: 256 for a network that sees 224
+            short_side = round(max(size) * 256 / 224) if self.short_side is None else int(self.short_side)
+            if short_side < max(size):
+                raise InputError(f"short side {short_side} is smaller than the crop {size}")
+            object.__setattr__(self, "short_side", short_side)
+        for name in ("mean", "scale"):
+            object.__setattr__(self, name, self._per_channel(name))
+
+    def _per_channel(self, name):
+        values = tuple(float(v) for v in np.atleast_1d(getattr(self, name)))
+        if len(values) == 1:
+            values *= self.channels
+        if len(values) != self.channels or not np.isfinite(values).all():
+            raise InputError(f"preprocessing {name} needs {self.channels} finite numbers, got {getattr(self, name)}")
+        return values
+
+    @property
+    def channels(self):
+        """Number of channels the network takes: 3 or 1."""
+        return CHANNEL_ORDERS[self.channel_order]
+
+    @property
+    def shape(self):
+        """Shape of one input, (channels, height, width)."""
+        return (self.channels, *self.size)
+
+    def fit(self, image):
+        """Bring one uint8 RGB (h, w, 3) or grey (h, w) image to uint8 (height, width, channels), channels in order."""
+        image = self._resized(self._coloured(image))
+        return image if image.ndim == 3 else image[:, :, None]
+
+    def normalise(self, images):
+        """uint8 (n, height, width, channels) -> float32 (n, channels, height, width), C-ordered."""
+        mean = np.asarray(self.mean, np.float32)
+        scale = np.asarray(self.scale, np.float32)
+        out = np.empty((len(images), *self.shape), np.float32)
+        for c in range(self.channels):
+            np.subtract(images[..., c], mean[c], out=out[:, c], dtype=np.float32)
+            out[:, c] *= scale[c]
+        return out
+
+    def __call__(self, image):
+        """One uint8 image of any size -> float32 (channels, height, width), ready for the network."""
+        return self.normalise(self.fit(image)[None])[0]
+
+    def _coloured(self, image):
+        cv2 = require_cv2()
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+            raise InputError(f"an image must be uint8 (h, w) or (h, w, 3) RGB, got {image.dtype} {image.shape}")
+        if self.channels == 1:
+            return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if image.ndim == 2:
+            return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+        return image if self.channel_order == "RGB" else image[:, :, ::-1]
+
+    def _resized(self, image):
+        height, width = self.size
+        if image.shape[:2] == (height, width) and self.short_side in (None, height):
+            return image
+        if self.resize == "none":
+            raise InputError(f"an image of {image.shape[0]}x{image.shape[1]} pixels meets a network that takes "
+                             f"{height}x{width} and a preprocessing that does not resize")
+        cv2 = require_cv2()
+        flag = INTERPOLATIONS[self.interpolation]
+        if self.resize == "stretch":
+            return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=flag)
+        h, w = image.shape[:2]
+        factor = self.short_side / min(h, w)
+        h, w = max(height, round(h * factor)), max(width, round(w * factor))
+        if max(h, w) > 64 * max(self.size):
+            raise InputError(f"an image of {image.shape[0]}x{image.shape[1]} pixels is too narrow for its short side "
+                             f"to be resized to {self.short_side}")
+        image = cv2.resize(np.ascontiguousarray(image), (w, h), interpolation=flag)
+        top, left = (h - height) // 2, (w - width) // 2
+        return image[top:top + height, left:left + width]
+
+    def to_json(self):
+        """A dict in the form of the JSON file beside a checkpoint."""
+        return {
+            "input_shape": list(self.shape),
+            "mean": list(self.mean),
+            "scale": list(self.scale),
+            "channel_order": self.channel_order,
+            "resize": {"rule": self.resize, "short_side": self.short_side, "interpolation": self.interpolation},
+        }
+
+    @classmethod
+    def from_json(cls, content):
+        """The inverse of `to_json`; `scale` may be one number, `resize` may be missing (then ImageNet's custom)."""
+        try:
+            channels, height, width = content["input_shape"]
+            order = content.get("channel_order", "RGB" if channels == 3 else "GREY")
+            resize = content.get("resize", {})
+            made = cls((height, width), resize.get("rule", "short_side"), resize.get("short_side"),
+                       resize.get("interpolation", "bilinear"), content.get("mean", 0.0), content.get("scale", 1.0),
+                       order)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError("preprocessing JSON needs input_shape [channels, height, width], and may say mean, scale, "
+                             f"channel_order and resize: {error!r}") from None
+        if made.channels != channels:
+            raise InputError(f"preprocessing JSON says {channels} channels and channel order {order}")
+        return made
+
+    def replace(self, **changes):
+        """A copy with some fields changed; a new size takes its customary short side unless one is given."""
+        if "size" in changes:
+            changes.setdefault("short_side", None)
+        return dataclasses.replace(self, **changes)
+
+
+def _choose(what, value, allowed):
+    if value not in allowed:
+        raise InputError(f"{what} {value!r} is not known: use one of {', '.join(allowed)}")

@@ -1,0 +1,169 @@
+"""The one door to MXNet and GluonCV: shims, refusals, contexts, threads, and what `mxelm env` tells.
+
+`from mxelm.runtime import mx` loads MXNet (2-3 s) at that moment; importing this module alone loads nothing.
+"""
+import contextlib
+import importlib
+import os
+import platform
+import sys
+import warnings
+
+from mxelm.errors import EnvironmentProblem, InputError
+
+MXNET_VERSION = "1.9.1"
+_SUPPORTED_PYTHON = ((3, 9), (3, 12))
+_SYSTEM_LIBRARIES = {
+    "libgomp.so.1": "apt-get install libgomp1",
+    "libquadmath.so.0": "apt-get install libquadmath0",
+    "libGL.so.1": "apt-get install libgl1, or pip install opencv-python-headless over opencv-python",
+}
+_loaded = {}
+
+
+def __getattr__(name):
+    if name == "mx":
+        return _load("mxnet")
+    if name == "gluoncv":
+        _load("mxnet")
+        return _load("gluoncv")
+    raise AttributeError(f"module 'mxelm.runtime' has no attribute {name!r}")
+
+
+def _load(name):
+    if name not in _loaded:
+        refuse_unsupported()
+        # oneDNN fuses FullyConnected with what follows it even where the FullyConnected is itself an output, and
+        # then answers wrongly; the switch is read at the first bind only, so it is set before MXNet is loaded.
+        os.environ["MXNET_DISABLE_MKLDNN_FC_OPT"] = "1"
+        try:
+            with _numpy_bool(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _loaded[name] = importlib.import_module(name)
+        except (ImportError, OSError, AttributeError) as error:
+            raise EnvironmentProblem(_import_problem(name, error)) from None
+        if name == "mxnet" and _loaded[name].__version__ != MXNET_VERSION:
+            version = _loaded.pop(name).__version__
+            raise EnvironmentProblem(f"MXNet {version} is installed, mxelm needs {MXNET_VERSION}: "
+                                     f"pip install 'mxnet=={MXNET_VERSION}' 'numpy<2'")
+    return _loaded[name]
+
+
+@contextlib.contextmanager
+def _numpy_bool():
+    """Lend NumPy >= 1.24 the alias `np.bool` that MXNet's import asks for, and take it back afterwards."""
+    import numpy as np
+    lend = "bool" not in vars(np)
+    if lend:
+        np.bool = np.bool_
+    try:
+        yield
+    finally:
+        if lend:
+            del np.bool
+
+
+def refuse_unsupported():
+    """Raise EnvironmentProblem, in one sentence, for a Python, platform or NumPy on which MXNet 1.9.1 cannot work."""
+    low, high = _SUPPORTED_PYTHON
+    if not low <= sys.version_info[:2] <= high:
+        raise EnvironmentProblem(f"Python {platform.python_version()} cannot work with MXNet {MXNET_VERSION}: "
+                                 f"use Python {low[0]}.{low[1]} to {high[0]}.{high[1]}")
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise EnvironmentProblem(f"MXNet {MXNET_VERSION} has no wheel for {sys.platform} on {platform.machine()}: "
+                                 "use Linux on x86_64 (a container or WSL2 will do)")
+    import numpy as np
+    version = tuple(int(part) for part in np.__version__.split(".")[:2])
+    if not (1, 23) <= version < (2, 0):
+        raise EnvironmentProblem(f"NumPy {np.__version__} cannot work with MXNet {MXNET_VERSION}: "
+                                 "pip install 'numpy>=1.23,<2'")
+
+
+def _import_problem(name, error):
+    text = str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == name:
+        wanted = f"'{name}=={MXNET_VERSION}'" if name == "mxnet" else name
+        return f"{name} is not installed: pip install {wanted} 'numpy<2'"
+    if "distutils" in text or (name == "gluoncv" and "mxnet" in text and sys.version_info >= (3, 12)):
+        return "MXNet on Python 3.12 needs setuptools (it brings distutils back): pip install setuptools"
+    for library, remedy in _SYSTEM_LIBRARIES.items():
+        if library in text:
+            return f"the system library {library} is missing: {remedy}"
+    return f"{name} cannot be imported: {text}; `mxelm env` tells more"
+
+
+def require_cv2():
+    """OpenCV's module; EnvironmentProblem says what to install where it cannot load."""
+    try:
+        return importlib.import_module("cv2")
+    except ImportError as error:
+        raise EnvironmentProblem(_import_problem("cv2", error)) from None
+
+
+def context(name="cpu"):
+    """An MXNet context from "cpu", "gpu" or "gpu(1)"; a context object passes through.
+
+    Raises InputError for another word, or for a GPU that this MXNet build or machine does not have.
+    """
+    mx = _load("mxnet")
+    if isinstance(name, mx.Context):
+        return name
+    kind, _, number = str(name).replace(")", "").partition("(")
+    if kind not in ("cpu", "gpu") or not (number or "0").isdigit():
+        raise InputError(f"context {name!r} is not known: use cpu, gpu or gpu(0)")
+    if kind == "gpu" and int(number or 0) >= (mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0):
+        raise InputError(f"context {name} is not available: this MXNet sees no such GPU; use --ctx cpu")
+    return mx.Context(kind, int(number or 0))
+
+
+def blas_threads(count):
+    """A context manager that holds NumPy's and SciPy's BLAS to `count` threads (MXNet's own are not touched).
+
+    MXNet's OpenMP team and OpenBLAS's threads spin against each other when both hold all cores.
+    """
+    from threadpoolctl import threadpool_limits
+    return threadpool_limits(limits=count, user_api="blas")
+
+
+def seed(number):
+    """Seed MXNet's generator (initialisers, shuffles and dropout of MXNet); NumPy code takes its own Generator."""
+    _load("mxnet").random.seed(number)
+
+
+def versions():
+    """Versions of what a result depends on: dict of name -> version, "missing" where not installed."""
+    from importlib import metadata
+    found = {"python": platform.python_version()}
+    for name in ("mxnet", "gluoncv", "numpy", "scipy", "scikit-learn", "deap", "opencv-python", "Pillow", "mxelm"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def machine():
+    """What the timings were taken on: dict with cpu (model name), cores and memory in GB."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory": round(memory)}
+
+
+def features():
+    """Names of the features that this MXNet build has switched on, sorted."""
+    found = _load("mxnet").runtime.Features()
+    return sorted(name for name in found if found.is_enabled(name))
+
+
+def missing_libraries():
+    """System libraries that MXNet or OpenCV need and this machine lacks: dict of name -> how to get it."""
+    import ctypes
+    missing = {}
+    for library, remedy in _SYSTEM_LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing[library] = remedy
+    return missing

@@ -1,0 +1,4 @@
+"""All settings live in setup.cfg."""
+from setuptools import setup
+
+setup()
