@@ -22,7 +22,7 @@ _HOMES = {
 }
 _ORIGINAL_NAMES = {"load_data": "load", "load_backbone": "load"}
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 
 def __getattr__(name):

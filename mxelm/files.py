@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic writes, checksums, safe unpacking, and the container for states and checkpoints."""
+"""Files that survive a crash: atomic writes, checksums, safe unpacking, the container for states and checkpoints."""
 import contextlib
 import hashlib
 import json

@@ -2,7 +2,7 @@
 import difflib
 
 from mxelm.errors import InputError
-from mxelm.runtime import mx
+from mxelm.runtime import mx, without_lines
 
 
 def cut(symbol, output):
@@ -28,3 +28,15 @@ def guard(heads):
     every head right. Outputs are named `<head>_output` after the head's node.
     """
     return mx.sym.Group([mx.sym.BlockGrad(head, name=f"{head.name}_head") for head in heads])
+
+
+def bind(symbol, shapes, arg_params, aux_params, ctx):
+    """A Module over `symbol`, bound for inference with its parameters set.
+
+    shapes: dict of input name -> shape, in the order of the Module's `data_names`.
+    """
+    module = mx.mod.Module(symbol, data_names=list(shapes), label_names=None, context=ctx)
+    with without_lines("is disabled."):  # MXNet tells at every bind that the guard's switch is on
+        module.bind(data_shapes=list(shapes.items()), for_training=False, grad_req="null")
+    module.set_params(arg_params, aux_params)
+    return module

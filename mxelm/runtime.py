@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 import sys
+import tempfile
 import warnings
 
 from mxelm.errors import EnvironmentProblem, InputError
@@ -36,6 +37,7 @@ def _load(name):
         # oneDNN fuses FullyConnected with what follows it even where the FullyConnected is itself an output, and
         # then answers wrongly; the switch is read at the first bind only, so it is set before MXNet is loaded.
         os.environ["MXNET_DISABLE_MKLDNN_FC_OPT"] = "1"
+        os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on stderr at each bind
         try:
             with _numpy_bool(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -123,6 +125,23 @@ def blas_threads(count):
     """
     from threadpoolctl import threadpool_limits
     return threadpool_limits(limits=count, user_api="blas")
+
+
+@contextlib.contextmanager
+def without_lines(ending):
+    """Hold back what native code writes to stderr in the block; afterwards let all lines through but `...ending`."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        real = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            kept = [line for line in held if not line.rstrip().endswith(ending.encode())]
+            os.write(2, b"".join(kept))
 
 
 def seed(number):

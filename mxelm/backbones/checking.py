@@ -1,0 +1,92 @@
+"""Parameters held against the graph they are for, before anything is bound: MXNet itself stays silent too often."""
+import logging
+
+import numpy as np
+
+from mxelm.errors import InputError
+from mxelm.runtime import mx
+
+_log = logging.getLogger(__name__)
+
+
+def infer_shapes(symbol, input_shape, arg_params=None):
+    """Shapes of a graph's variables for one input (channels, height, width): dict of name -> shape, and the outputs'.
+
+    arg_params: known parameters, asked only where the graph alone does not tell a shape.
+    Raises InputError when the layers do not fit together at this input.
+    """
+    known = {"data": (1, *input_shape)}
+    try:
+        args, outputs, aux = symbol.infer_shape(**known)
+        if args is None:
+            wanted = set(symbol.list_arguments()) - {"data"}
+            known.update({name: array.shape for name, array in (arg_params or {}).items() if name in wanted})
+            args, outputs, aux = symbol.infer_shape(**known)
+    except mx.MXNetError as error:
+        raise InputError(f"the network does not fit an input of shape {tuple(input_shape)}: {_reason(error)}") from None
+    if args is None:
+        raise InputError(f"the shapes of the network cannot be inferred from an input of shape {tuple(input_shape)}")
+    shapes = dict(zip(symbol.list_arguments(), args))
+    shapes.update(zip(symbol.list_auxiliary_states(), aux))
+    return shapes, outputs
+
+
+def check_parameters(symbol, arg_params, aux_params, input_shape, where="the network"):
+    """Raise InputError that names the first parameter of `symbol` that is missing, misshapen or not finite.
+
+    where: what the message calls the parameters' place (a file's prefix or a network's name).
+    """
+    if "data" not in symbol.list_arguments():
+        raise InputError(f"{where} has no input called data; its variables are "
+                         f"{', '.join(symbol.list_arguments()[:3])}, ...")
+    missing = missing_parameters(symbol, arg_params, aux_params)
+    if missing:
+        raise InputError(f"{where} misses the parameter {missing[0]} ({len(missing)} missing): the .params file is "
+                         "not the one of this network")
+    shapes, _ = infer_shapes(symbol, input_shape, arg_params)
+    misfits = find_misfits(shapes, {**arg_params, **aux_params}, input_shape)
+    if misfits:
+        raise InputError(f"{where}: {misfits[0]}")
+
+
+def find_misfits(shapes, arrays, input_shape):
+    """A sentence for each array that has not the shape that `shapes` (name -> shape) needs, or is not finite."""
+    found = []
+    for name, array in arrays.items():
+        if name not in shapes:
+            continue
+        if tuple(array.shape) != tuple(shapes[name]):
+            found.append(f"the parameter {name} has shape {tuple(array.shape)}, the network needs "
+                         f"{tuple(shapes[name])} for an input of shape {tuple(input_shape)}")
+        elif not np.isfinite(_numpy(array)).all():
+            found.append(f"the parameter {name} holds NaN or infinite numbers")
+    return found
+
+
+def missing_parameters(symbol, arg_params, aux_params):
+    """Names of the graph's variables, inputs and labels aside, that the parameters do not have."""
+    return [name for name in symbol.list_arguments() if name not in arg_params and not is_input(name)] + \
+           [name for name in symbol.list_auxiliary_states() if name not in aux_params]
+
+
+def warn_of_extra(symbol, arg_params, aux_params, where):
+    """Log a warning that names parameters which the whole network has no use for."""
+    known = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    extra = [name for name in (*arg_params, *aux_params) if name not in known]
+    if extra:
+        _log.warning("%s: %d parameters are of no layer of the network and stay unused: %s", where, len(extra),
+                     ", ".join(extra[:5]) + (", ..." if len(extra) > 5 else ""))
+
+
+def is_input(name):
+    """Whether a variable is fed with each batch (the images, or a loss layer's label) and not a parameter."""
+    return name == "data" or name.endswith("label")
+
+
+def _numpy(array):
+    return array if isinstance(array, np.ndarray) else array.asnumpy()
+
+
+def _reason(error):
+    lines = [line.strip() for line in str(error).splitlines() if "rror in operator" in line or "Check failed" in line]
+    return "; ".join(line.split("]: ")[-1] for line in lines[:2]) or str(error).strip().splitlines()[-1]

@@ -1,0 +1,107 @@
+"""Gluon networks as backbones: any HybridBlock, and GluonCV's model zoo."""
+import difflib
+import json
+
+from mxelm.backbones.backbone import Backbone
+from mxelm.backbones.checking import is_input
+from mxelm.errors import FileError, InputError
+from mxelm.preprocessing import Preprocessing
+from mxelm.runtime import mx
+
+# GluonCV's custom, in pixel values: ImageNet's and CIFAR's mean and standard deviation
+_IMAGENET = {"mean": (123.675, 116.28, 103.53), "scale": (1 / 58.395, 1 / 57.12, 1 / 57.375)}
+_CIFAR = {"mean": (125.307, 122.961, 113.8575), "scale": (1 / 51.5865, 1 / 50.847, 1 / 51.255)}
+
+
+def from_block(block, preprocessing, cut=None, classes=None, name=None, ctx="cpu"):
+    """Any initialised gluon.HybridBlock as a Backbone, with a copy of its parameters as they are now.
+
+    cut: name of an internal output of the traced graph, or None for the block's own output.
+    Raises InputError for a block that cannot be traced or has parameters without values.
+    """
+    name = name or block.name
+    symbol, arg_params, aux_params = _trace(block, preprocessing.shape, name)
+    source = {"model": f"{type(block).__module__}.{type(block).__name__}"}
+    return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut, classes, source, ctx)
+
+
+def zoo(name, pretrained=False, preprocessing=None, ctx="cpu", cut=None, **kwargs):
+    """A classifier of GluonCV's model zoo ("resnet18_v1", "cifar_resnet20_v1", ...) as a Backbone.
+
+    pretrained: fetch GluonCV's weights (or find them in `root`, ~/.mxnet/models); False initialises at random
+    (mxelm.runtime.seed). preprocessing: None takes GluonCV's for the network's data set.
+    cut: None takes the input of the last FullyConnected. kwargs: go to gluoncv.model_zoo.get_model.
+    Raises InputError for an unknown name, FileError when the weights cannot be had.
+    """
+    from mxelm.runtime import gluoncv
+    names = gluoncv.model_zoo.get_model_list()
+    if name.lower() not in names:
+        near = ", ".join(difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.3))
+        raise InputError(f"GluonCV's zoo has no network {name!r}; the nearest are {near}")
+    block = _pretrained(gluoncv, name, kwargs) if pretrained else gluoncv.model_zoo.get_model(name, **kwargs)
+    if not pretrained:
+        block.initialize(mx.init.Xavier(magnitude=2.24), ctx=mx.cpu())
+    preprocessing = preprocessing or _usual_preprocessing(name)
+    symbol, arg_params, aux_params = _trace(block, preprocessing.shape, name)
+    classes = getattr(block, "classes", None) if pretrained else None
+    source = {"model": f"gluoncv.model_zoo {name}", "pretrained": bool(pretrained)}
+    return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut or _classifier_input(symbol, name),
+                    classes, source, ctx)
+
+
+def _trace(block, shape, name):
+    """The block as a symbol of "data", with copies of its parameters."""
+    if not isinstance(block, mx.gluon.HybridBlock):
+        raise InputError(f"{name} is a {type(block).__name__}: a gluon.HybridBlock is needed, which can be traced")
+    values = _values(block, shape, name)
+    try:
+        symbol = block(mx.sym.var("data"))
+    except Exception as error:  # the block's own code runs on a Symbol: anything can happen
+        raise InputError(f"{name} cannot be traced to a symbol: {error}") from None
+    if isinstance(symbol, (list, tuple)):
+        symbol = mx.sym.Group(symbol)
+    arg_params = {variable: values[variable] for variable in symbol.list_arguments() if not is_input(variable)}
+    return symbol, arg_params, {variable: values[variable] for variable in symbol.list_auxiliary_states()}
+
+
+def _values(block, shape, name):
+    parameters = list(block.collect_params().values())
+    try:
+        if any(parameter.shape is None or 0 in parameter.shape for parameter in parameters):
+            # deferred initialisation takes its shapes from a first batch
+            block(mx.nd.zeros((1, *shape), ctx=parameters[0].list_ctx()[0]))
+        return {parameter.name: parameter.data().as_in_context(mx.cpu()).astype("float32", copy=True)
+                for parameter in parameters}
+    except (RuntimeError, mx.MXNetError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{name} has parameters without values: initialise it first ({reason})") from None
+
+
+def _pretrained(gluoncv, name, kwargs):
+    try:
+        return gluoncv.model_zoo.get_model(name, pretrained=True, **kwargs)
+    except Exception as error:  # requests, urllib3, OSError, ValueError of a wrong hash: all mean no weights
+        folder = kwargs.get("root", "~/.mxnet/models")
+        try:
+            file = f"{name}-{gluoncv.model_zoo.model_store.short_hash(name)}.params"
+        except ValueError:
+            raise InputError(f"GluonCV has no pretrained weights of {name}") from None
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise FileError(f"the weights of {name} cannot be fetched ({reason}): put {file} into {folder}, or use "
+                        "efficientnet_lite0, which `mxelm fetch` gives to everyone") from None
+
+
+def _usual_preprocessing(name):
+    if "cifar" in name.lower():
+        return Preprocessing((32, 32), resize="stretch", **_CIFAR)
+    size = 299 if "inceptionv3" in name.lower() else 224
+    return Preprocessing((size, size), **_IMAGENET)
+
+
+def _classifier_input(symbol, name):
+    nodes = json.loads(symbol.tojson())["nodes"]
+    classifiers = [node for node in nodes if node["op"] == "FullyConnected"]
+    if not classifiers:
+        raise InputError(f"{name} has no FullyConnected layer, before which its features would be: give cut, the name "
+                         f"of an output such as {symbol.get_internals().list_outputs()[-3]}")
+    return f"{nodes[classifiers[-1]['inputs'][0][0]]['name']}_output"

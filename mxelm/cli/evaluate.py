@@ -1,0 +1,51 @@
+"""mxelm evaluate: how good a trained checkpoint is on images that it has not seen."""
+import csv
+import io
+
+from mxelm.cli import options
+
+
+def add_arguments(parser):
+    parser.add_argument("model", metavar="MODEL", help="PREFIX of a checkpoint that `mxelm fit` wrote")
+    options.add_data(parser)
+    parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.csv and PREFIX.png, the confusion matrix")
+    options.add_ctx(parser)
+
+
+def run(args):
+    from mxelm.files import require_writable, write_text
+    if args.out:
+        require_writable(f"{args.out}.csv")
+    from mxelm.fused import Predictor
+    from mxelm.fused.evaluation import evaluate
+    predictor = Predictor.load(args.model, args.ctx)
+    result, confusion = evaluate(predictor, options.load_data(args), args.skip_bad, progress=not args.json)
+    if args.out and confusion is not None:
+        from mxelm.reporting.plots import confusion_matrix
+        write_text(f"{args.out}.csv", _csv(confusion, predictor.classes))
+        confusion_matrix(f"{args.out}.png", confusion, predictor.classes)
+        result["files"] = [f"{args.out}.csv", f"{args.out}.png"]
+    return result
+
+
+def _csv(confusion, classes):
+    """Rows are true classes, columns predicted ones."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["true \\ predicted", *classes])
+    writer.writerows([name, *map(int, row)] for name, row in zip(classes, confusion))
+    return text.getvalue()
+
+
+def show(result):
+    for name, reason in result["skipped"]:
+        print(f"skipped {name}: {reason}")
+    for name, value in result.get("per_class", {}).items():
+        print(f"  {value:7.2%}  {name}")
+    if "accuracy" in result:
+        print(f"accuracy {result['accuracy']:.2%}, mean of classes {result['mean_per_class']:.2%}, "
+              f"{result['n_samples']} images")
+    else:
+        print(f"mean squared error {result['mse']:.5g}, R2 {result['r2']:.4f}, {result['n_samples']} images")
+    for path in result.get("files", []):
+        print(f"wrote {path}")

@@ -1,0 +1,59 @@
+"""mxelm info: what a file is."""
+import json
+from pathlib import Path
+
+from mxelm.errors import FileError
+
+
+def add_arguments(parser):
+    parser.add_argument("file", metavar="FILE", help="a file, or the PREFIX of a checkpoint")
+
+
+def run(args):
+    path = Path(args.file)
+    if path.is_file() and path.suffix == ".params":
+        return _params(path)
+    if path.is_file() and not path.name.endswith("-symbol.json") and path.suffix != ".json":
+        return _container(path)
+    prefix = args.file
+    for ending in ("-symbol.json", ".json"):
+        prefix = prefix[:-len(ending)] if prefix.endswith(ending) else prefix
+    return _checkpoint(prefix)
+
+
+def _container(path):
+    from mxelm.files import container_kind, load_container
+    kind = container_kind(path)
+    if kind is None:
+        raise FileError(f"{path} is neither a checkpoint nor a file that mxelm wrote")
+    meta, arrays = load_container(path, kind)
+    return {"file": str(path), "kind": kind, **meta,
+            "arrays": {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}}
+
+
+def _params(path):
+    from mxelm.backbones.params import read_params
+    arg_params, aux_params = read_params(path)
+    arrays = {**arg_params, **aux_params}
+    return {"file": str(path), "kind": "params", "numbers": int(sum(a.size for a in arrays.values())),
+            "arrays": {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}}
+
+
+def _checkpoint(prefix):
+    from mxelm import backbones
+    backbone = backbones.load(prefix, cut=None)
+    found = {"file": prefix, "kind": "checkpoint", "outputs": backbone.symbol.list_outputs(),
+             "classes": len(backbone.classes or ()), "preprocessing": backbone.preprocessing.to_json()}
+    if "elm" in backbone.source:
+        found.update(kind="predictor", elm=backbone.source["elm"])
+    return found
+
+
+def show(result):
+    for name, value in result.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for inner, text in value.items():
+                print(f"  {inner}: {text if isinstance(text, str) else json.dumps(text)[:100]}")
+        else:
+            print(f"{name}: {value}")

@@ -1,0 +1,67 @@
+"""`load`: from a name or a path to a Dataset."""
+import difflib
+import inspect
+import os
+from pathlib import Path
+
+from mxelm.data import cifar, folders, idx, listed, recordio
+from mxelm.data.finding import find
+from mxelm.data.known import KNOWN
+from mxelm.errors import InputError
+
+_OPTIONS = ("split", "background", "kind")
+
+
+def load(name, root=None, download=False, progress=False, **options):
+    """The image set `name` as a Dataset.
+
+    name: a known set ("digits", "mnist", "fashion_mnist", "cifar10", "caltech101", "caltech256", "stanford_dogs"),
+        or the path of a folder of class folders, of an idx or CIFAR-10 folder, of an MXNet RecordIO file (.rec), or
+        of a list of paths and targets (.csv, .lst).
+    root: folder where a known set is looked for first; for a list, the folder its images' paths start from; for any
+        other path, the folder it starts from.
+    download: fetch a known set that is nowhere, into `root` or the cache; progress: show a bar meanwhile.
+    options: what the reader takes: split="train" or "test" (idx, CIFAR-10), background=False (Caltech),
+        kind="classes", "multilabel" or "regression" (lists, RecordIO).
+    Raises InputError for an unknown name or option, FileError for what is missing or damaged.
+    """
+    name = os.fspath(name)
+    if name in KNOWN:
+        read = KNOWN[name].read
+        _refuse_unknown_options(name, read, options)
+        return read(find(name, root, download, progress), **options) if KNOWN[name].layouts else read(**options)
+    if name.endswith((".csv", ".lst")):
+        path, read = Path(name), listed.read
+        options.setdefault("root", root)
+    else:
+        path = Path(name) if root is None else Path(root) / name
+        read = _reader(path)
+    _refuse_unknown_options(name, read, options)
+    return read(path, **options)
+
+
+def _reader(path):
+    if path.suffix == ".rec" and path.is_file():
+        return recordio.read
+    if not path.is_dir():
+        raise InputError(_unknown(path))
+    if idx.is_idx_folder(path):
+        return idx.read
+    if (path / "data_batch_1").exists() or (path / "data_batch_1.bin").exists():
+        return cifar.read
+    return folders.read
+
+
+def _refuse_unknown_options(name, read, options):
+    allowed = [parameter for parameter in inspect.signature(read).parameters if parameter in _OPTIONS]
+    for option in options:
+        if option not in allowed and option != "root":
+            raise InputError(f"{name} takes no option {option!r}; it takes {', '.join(allowed) or 'none'}")
+
+
+def _unknown(path):
+    if path.exists():
+        return f"{path} is neither a folder nor a .rec, .csv or .lst file"
+    near = difflib.get_close_matches(str(path), KNOWN, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{path} is neither a file nor a folder, nor one of the known sets {', '.join(KNOWN)}{hint}"

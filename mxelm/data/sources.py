@@ -1,0 +1,38 @@
+"""Where a Dataset's images come from: an array held in memory, or files that are decoded when asked for."""
+from pathlib import Path
+
+from mxelm.data.decode import decode, read_bytes
+
+
+class ArraySource:
+    """Images held in memory.
+
+    images: uint8 (n, h, w) grey or (n, h, w, 3) RGB. prefix: str; the id of image i is "prefix/i".
+    """
+
+    def __init__(self, images, prefix):
+        self.images = images
+        self.ids = [f"{prefix}/{i}" for i in range(len(images))]
+
+    def __len__(self):
+        return len(self.images)
+
+    def image(self, i):
+        return self.images[i]
+
+
+class FileSource:
+    """Image files, decoded when asked for. folder: path; ids: list of str, the files' paths relative to it."""
+
+    images = None
+
+    def __init__(self, folder, ids):
+        self.folder = Path(folder)
+        self.ids = list(ids)
+
+    def __len__(self):
+        return len(self.ids)
+
+    def image(self, i):
+        path = self.folder / self.ids[i]
+        return decode(read_bytes(path), path)

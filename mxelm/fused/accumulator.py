@@ -1,0 +1,133 @@
+"""The Module-wrapping class that accumulates HᵀH and HᵀY between batches.
+
+Source: Arcada, section 2 step 4, section 3 ("the model is wrapped in a Python class").
+"""
+from collections import namedtuple
+
+import numpy as np
+
+from mxelm.errors import InputError
+from mxelm.fused.graph import fuse, hidden_layer
+from mxelm.fused.sums import Sums
+from mxelm.graphs import bind
+from mxelm.runtime import mx
+
+Batch = namedtuple("Batch", ["data"])
+
+
+class PaperAccumulator:
+    """As printed: syrk and dot inside the graph, `+=` on float32 NDArrays outside.
+
+    Source: Arcada, section 3. In MXNet 1.9.1 linalg_syrk mirrors its triangle naively and is slower than dot at
+    small batches; the rounding of float32 sums grows with the number of batches.
+    """
+
+    def __init__(self, backbone, projection, n_outputs, batch):
+        symbol = fuse(backbone.features, projection.n_neurons)
+        self.model = bind_fused(symbol, backbone, projection, batch, n_outputs)
+        shape = (projection.n_neurons, projection.n_neurons)
+        self.HtH = mx.nd.zeros(shape, ctx=backbone.ctx)
+        self.HtY = mx.nd.zeros((projection.n_neurons, n_outputs), ctx=backbone.ctx)
+
+    def add(self, data, y):
+        self.model.forward(Batch([mx.nd.array(data), mx.nd.array(y)]))
+        HH0, HY0 = self.model.get_outputs()
+        self.HtH += HH0
+        self.HtY += HY0
+
+    def matrices(self):
+        return self.HtH.asnumpy().astype(np.float64), self.HtY.asnumpy().astype(np.float64)
+
+
+class BlasAccumulator:
+    """H out of the graph, HᵀH in place into one triangle by BLAS over blocks of rows, in float64.
+
+    The rows of one batch are fetched when the next comes, and a full block is added while MXNet already computes
+    that next batch. BLAS is held to one thread meanwhile: two thread teams on the same cores fight.
+    """
+
+    def __init__(self, backbone, projection, n_outputs, batch):
+        self.model = bind_fused(hidden_layer(backbone.features, projection.n_neurons), backbone, projection, batch)
+        self.sums = Sums(projection.n_neurons, n_outputs, threads=1)
+        self.waiting = None  # targets of the batch that MXNet is computing
+
+    def add(self, data, y):
+        rows = self._fetch()
+        self.model.forward(Batch([data if isinstance(data, mx.nd.NDArray) else mx.nd.array(data)]), is_train=False)
+        self.waiting = y
+        self.sums.add(*rows)
+
+    def _fetch(self):
+        if self.waiting is None:
+            return (), ()
+        rows = self.model.get_outputs()[0].asnumpy(), self.waiting
+        self.waiting = None
+        return rows
+
+    def matrices(self):
+        self.sums.add(*self._fetch())
+        return self.sums.matrices()
+
+
+METHODS = {"blas": BlasAccumulator, "paper": PaperAccumulator}
+
+
+class FusedAccumulator:
+    """HᵀH and HᵀY of every batch given to `update`, accumulated behind a backbone; features are never stored.
+
+    backbone: Backbone. projection: Projection (W is fixed before the first update). n_outputs: columns of Y.
+    method: "blas" (default: float64 whatever the network computes in) or "paper" (as printed, float32).
+    batch: rows bound at first; any number of rows may come later.
+    Source: Arcada, section 2 step 4: A <- A + A*, B <- B + B*.
+    """
+
+    def __init__(self, backbone, projection, n_outputs, method="blas", batch=32):
+        if method not in METHODS:
+            raise InputError(f"method {method!r} is not known: use one of {', '.join(METHODS)}")
+        if projection.n_features != backbone.n_features:
+            raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
+        self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
+        self._shape = backbone.preprocessing.shape
+        self._sums = METHODS[method](backbone, projection, n_outputs, batch)
+
+    def update(self, data, y):
+        """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.
+
+        Raises InputError, before anything is added, for shapes that do not fit or targets that are not finite.
+        """
+        y = np.asarray(y.asnumpy() if isinstance(y, mx.nd.NDArray) else y, np.float32)
+        if y.shape != (data.shape[0], self.n_outputs) or tuple(data.shape[1:]) != self._shape:
+            raise InputError(f"a batch has data {tuple(data.shape)} and targets {y.shape}; expected (n, "
+                             f"{', '.join(map(str, self._shape))}) and (n, {self.n_outputs})")
+        if not np.isfinite(y).all():
+            raise InputError("a target is NaN or infinite: remove that sample")
+        if len(y):
+            self._sums.add(data, y)
+            self.n_samples += len(y)
+            self.yty += float(np.square(y, dtype=np.float64).sum())
+
+    @property
+    def HtH(self):
+        """A = HᵀH over all batches so far, float64 (n_neurons, n_neurons), both triangles."""
+        return self._sums.matrices()[0]
+
+    @property
+    def HtY(self):
+        """B = HᵀY over all batches so far, float64 (n_neurons, n_outputs)."""
+        return self._sums.matrices()[1]
+
+    def matrices(self):
+        """(HtH, HtY) at once."""
+        return self._sums.matrices()
+
+
+def bind_fused(symbol, backbone, projection, batch, n_outputs=None):
+    """A Module over a fused graph with W among the network's parameters (section 3).
+
+    n_outputs: columns of Y where the graph takes Y (the printed one).
+    """
+    shapes = {"data": (batch, *backbone.preprocessing.shape)}
+    if n_outputs is not None:
+        shapes["Y"] = (batch, n_outputs)
+    arg_params, aux_params = backbone.feature_params()
+    return bind(symbol, shapes, {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, backbone.ctx)

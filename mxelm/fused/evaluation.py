@@ -1,0 +1,41 @@
+"""How good a predictor is on a set: accuracy and confusion for classes, squared error otherwise."""
+import numpy as np
+from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
+
+from mxelm.errors import InputError
+from mxelm.fused.fit import extract
+from mxelm.fused.predictor import decide
+
+
+def evaluate(predictor, dataset, skip_bad=False, progress=False):
+    """(JSON-able figures, confusion matrix int (n_classes, n_classes) or None) of `predictor` on `dataset`.
+
+    Classes are matched by name; the dataset may hold fewer than the predictor knows, in any order. Rows of the
+    confusion matrix are true classes, columns predicted ones.
+    Raises InputError for a class the predictor does not know.
+    """
+    names = list(predictor.classes)
+    unknown = [name for name in dataset.classes if name not in names]
+    if unknown or dataset.kind != predictor.kind:
+        raise InputError(f"the model was trained on {predictor.kind} {names[:5]}..., the set {dataset.name} has "
+                         f"{dataset.kind} {(unknown or list(dataset.classes))[:5]}")
+    scores, rows, skipped = extract(predictor.network, dataset, skip_bad=skip_bad, progress=progress,
+                                    description="evaluate")
+    dataset = dataset.take(rows)
+    result = {"n_samples": len(dataset), "skipped": [list(entry) for entry in skipped]}
+    columns = np.array([names.index(name) for name in dataset.classes])
+    if dataset.kind != "classes":
+        scores = scores[:, columns]
+        if dataset.kind == "multilabel":
+            decided = decide(scores, dataset.kind)
+            result["exact_match"] = float((decided == dataset.targets).all(axis=1).mean())
+            result["label_accuracy"] = float((decided == dataset.targets).mean())
+        return {**result, "mse": float(mean_squared_error(dataset.targets, scores)),
+                "r2": float(r2_score(dataset.targets, scores))}, None
+    truth = columns[dataset.targets]
+    confusion = confusion_matrix(truth, scores.argmax(axis=1), labels=np.arange(len(names)))
+    per_class = confusion.diagonal()[confusion.sum(axis=1) > 0] / confusion.sum(axis=1)[confusion.sum(axis=1) > 0]
+    present = [name for name, count in zip(names, confusion.sum(axis=1)) if count]
+    return {**result, "accuracy": float(np.trace(confusion) / confusion.sum()),
+            "mean_per_class": float(per_class.mean()),
+            "per_class": {name: float(value) for name, value in zip(present, per_class)}}, confusion

@@ -1,0 +1,39 @@
+"""The fused graph: the ELM's hidden layer and outer products as layers of the pre-trained network.
+
+Source: Arcada, section 3. H = tanh(XW); the graph ends in A* = HᵀH and B* = HᵀY of one batch.
+"""
+from mxelm.runtime import mx
+
+
+def fuse(features, n_neurons):
+    """The paper's listing, literally: a Group of HᵀH and HᵀY of one batch.
+
+    features: Symbol X, outputs (batch, n_features). The graph takes `data` and `Y` (batch, n_outputs) and has one
+    parameter more than the network, W of shape (n_neurons, n_features), as FullyConnected stores it; outputs are
+    (n_neurons, n_neurons) and (n_neurons, n_outputs). (The listing's first line prints `w` for W: a slip.)
+    Source: Arcada, section 3; section 2, steps 1-3.
+    """
+    W = mx.sym.Variable("W")
+    Y = mx.sym.Variable("Y")
+    XW = mx.sym.FullyConnected(features, weight=W, num_hidden=n_neurons, no_bias=True)
+    H = mx.sym.tanh(XW)
+    HH = mx.sym.linalg_syrk(A=H, transpose=True, name="HtH")
+    HY = mx.sym.dot(lhs=H, rhs=Y, transpose_a=True)
+    return mx.sym.Group([HH, HY])
+
+
+def hidden_layer(features, n_neurons):
+    """H = tanh(XW) alone, (batch, n_neurons): what the default method takes out of the graph. Source: step 1."""
+    W = mx.sym.Variable("W")
+    XW = mx.sym.FullyConnected(features, weight=W, num_hidden=n_neurons, no_bias=True, name="elm_projection")
+    return mx.sym.tanh(XW, name="elm_hidden")
+
+
+def predictor(features, n_neurons, n_outputs):
+    """The trained network, image -> scores: beta as one more layer over H, outputs (batch, n_outputs).
+
+    FullyConnected rather than dot, since a bare Module must be able to infer beta's shape (n_outputs, n_neurons).
+    """
+    beta = mx.sym.Variable("beta")
+    H = hidden_layer(features, n_neurons)
+    return mx.sym.FullyConnected(H, weight=beta, num_hidden=n_outputs, no_bias=True, name="elm")

@@ -1,0 +1,144 @@
+"""Step 5: beta from the accumulated matrices, for one model or for every l2 and every size at once.
+
+Source: Arcada, section 2, step 5 and the two paragraphs after it. The exact grid rests on one fact: with
+RᵀR = A + l2 I, the factor of a leading block is the leading block of the factor, so one factorisation an l2 serves
+every size.
+"""
+import warnings
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, eigh, lapack, solve_triangular
+
+from mxelm.errors import InputError
+
+
+class IllConditionedWarning(RuntimeWarning):
+    """The system is singular to working precision: its solution is one of many; a larger l2 is advised."""
+
+
+def solve(HtH, HtY, l2, n_neurons=None):
+    """beta of (HtH + l2 I) beta = HtY, float64 (n_neurons, n_outputs); the inputs are not changed.
+
+    n_neurons: a smaller model, from the leading block of HtH (upper *left*: the paper's "upper right corner" is a
+    slip) and the upper rows of HtY. There is no intercept: l2 goes on every diagonal element, here and nowhere else.
+    A singular system gives its minimum-norm solution and an IllConditionedWarning, never NaN.
+    Raises InputError for l2 < 0, a size outside 1..L, or matrices that are not finite or do not fit.
+    Source: Arcada, section 2, step 5.
+    """
+    HtH, HtY = check(HtH, HtY)
+    l = check_size(n_neurons, len(HtH))
+    A = regularised(HtH[:l, :l], check_l2(l2))
+    try:
+        R = cholesky(A)
+    except LinAlgError:
+        return _minimum_norm(A, HtY[:l])
+    _warn_if_ill(A, R, l2)
+    return solve_triangular(R, solve_triangular(R, HtY[:l], trans="T"))
+
+
+def factor(HtH, l2):
+    """R, upper triangular, RᵀR = HtH + l2 I, for all sizes at once; jitter, reported, where rounding forbids it.
+
+    The jitter is the smallest power of ten times the mean diagonal that lets the factorisation pass.
+    """
+    jitter = 0.0
+    while True:
+        try:
+            return cholesky(regularised(HtH, l2 + jitter))
+        except LinAlgError:
+            mean = np.trace(HtH) / len(HtH)
+            jitter = max(10 * jitter, np.finfo(float).eps * (mean if mean > 0 else 1.0))
+            warnings.warn(f"HtH + {l2:g} I is singular to working precision: {jitter:.1e} added to its diagonal",
+                          IllConditionedWarning, stacklevel=2)
+
+
+def grid_scores(R, z, H, sizes):
+    """Yield the scores (n, n_outputs) of rows H for each size in rising `sizes`: running sums of V z, V = H R⁻¹.
+
+    R: factor of HtH + l2 I. z = R⁻ᵀ HtY. H: float64 (n, n_neurons).
+    """
+    V = solve_triangular(R, H.T, trans="T").T
+    scores, before = np.zeros((len(H), z.shape[1])), 0
+    for l in sizes:
+        scores += V[:, before:l] @ z[before:l]
+        before = l
+        yield scores
+
+
+def grid_mse(HtH, HtY, l2s, validation):
+    """Validation error of every l2 and EVERY size from accumulators alone, float64 (len(l2s), n_neurons).
+
+    validation: (HtH, HtY, yty, n) of the validation samples. Entry [i, l-1] is the squared error a sample, summed
+    over outputs, of the model with l2s[i] and l neurons: (yᵀy - 2 Σ (R⁻ᵀB_val ∘ z) + Σ M ∘ zzᵀ) / n with
+    M = R⁻ᵀ A_val R⁻¹, sums over the leading l rows (and columns).
+    """
+    HtH, HtY = check(HtH, HtY)
+    A_val, B_val = check(*validation[:2])
+    yty, n = validation[2:]
+    if n < 1:
+        raise InputError("there is no validation sample to choose by")
+    errors = np.empty((len(l2s), len(HtH)))
+    for i, l2 in enumerate(l2s):
+        R = factor(HtH, check_l2(l2))
+        z, b = (solve_triangular(R, rhs, trans="T") for rhs in (HtY, B_val))
+        M, info = lapack.dsygst(A_val, R, itype=1)  # fills the upper triangle
+        if info:
+            raise InputError(f"LAPACK's dsygst refused the validation matrices (info {info})")
+        products = np.triu(M) * (z @ z.T)
+        diagonal = np.diag(products)
+        columns = np.cumsum(2 * products.sum(axis=0) - diagonal)  # Σ of the leading blocks, symmetric half doubled
+        errors[i] = (yty - 2 * np.cumsum((b * z).sum(axis=1)) + columns) / n
+    return errors
+
+
+def regularised(A, l2):
+    """A copy of A with l2 added to its diagonal."""
+    A = np.array(A, np.float64, order="F")
+    A[np.diag_indices_from(A)] += l2
+    return A
+
+
+def check(HtH, HtY):
+    """The matrices in float64; InputError when they are not square, do not fit each other, or are not finite."""
+    HtH, HtY = np.asarray(HtH, np.float64), np.asarray(HtY, np.float64)
+    if HtH.ndim != 2 or HtH.shape[0] != HtH.shape[1] or HtY.ndim != 2 or len(HtY) != len(HtH) or not len(HtH):
+        raise InputError(f"HtH must be (L, L) and HtY (L, n_outputs), got {HtH.shape} and {HtY.shape}")
+    if not (np.isfinite(HtH).all() and np.isfinite(HtY).all()):
+        raise InputError("HtH or HtY holds NaN or infinite values: the accumulation took a broken batch")
+    return HtH, HtY
+
+
+def check_l2(l2):
+    """l2 as a float; InputError when it is negative or not a number."""
+    try:
+        value = float(l2)
+    except (TypeError, ValueError):
+        value = np.nan
+    if not (np.isfinite(value) and value >= 0):
+        raise InputError(f"l2 must be a finite number >= 0, got {l2}")
+    return value
+
+
+def check_size(n_neurons, L):
+    """n_neurons as an int, L where None; InputError outside 1..L."""
+    if n_neurons is None:
+        return L
+    if int(n_neurons) != n_neurons or not 1 <= n_neurons <= L:
+        raise InputError(f"the number of neurons must be 1 to {L}, got {n_neurons}")
+    return int(n_neurons)
+
+
+def _minimum_norm(A, B):
+    warnings.warn("the system is singular to working precision: its minimum-norm solution is given; use a larger l2",
+                  IllConditionedWarning, stacklevel=3)
+    values, vectors = eigh(A)
+    keep = values > len(A) * np.finfo(float).eps * values[-1]
+    return vectors[:, keep] @ ((vectors[:, keep].T @ B) / values[keep, None])
+
+
+def _warn_if_ill(A, R, l2):
+    reciprocal, _ = lapack.dpocon(R, np.abs(A).sum(axis=0).max())
+    if reciprocal < len(A) * np.finfo(float).eps:
+        warnings.warn(f"HtH + {l2:g} I has a condition number of about {1 / max(reciprocal, 1e-300):.0e}: "
+                      "the solution is not unique to working precision; use a larger l2",
+                      IllConditionedWarning, stacklevel=3)

@@ -1,0 +1,139 @@
+"""Pictures of results, written whole or not at all: the grid of a selection, a confusion matrix, curves.
+
+matplotlib is used through its Figure, never through pyplot, so that no global state of the caller's is touched.
+"""
+from itertools import product
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from mxelm.errors import InputError
+from mxelm.files import atomic_write
+
+DPI = 150
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # told apart by everyone
+LINES = ("-", "--", ":", "-.")
+MOST_TICKS = 12  # of a grid's sizes that are all named below the axis
+ANNOTATED_CLASSES = 20  # up to here the cells of a confusion matrix are large enough for numbers
+
+
+def grid_heatmap(path, accuracy, l2s, sizes, chosen):
+    """Draw the accuracy of every (l2, number of neurons).
+
+    path: .png, .svg or .pdf. accuracy: float (n_l2, n_sizes) in 0..1, NaN where there is none. l2s: (n_l2,) positive,
+    sizes: (n_sizes,), both ascending. chosen: (l2, n_neurons), marked. Raises InputError for what does not fit.
+    """
+    accuracy, l2s, sizes = np.asarray(accuracy, float), np.asarray(l2s, float), np.asarray(sizes, float)
+    _refuse_grid(accuracy, l2s, sizes)
+    geometric = len(sizes) > 2 and sizes[0] > 0 and sizes[-1] - sizes[-2] > 4 * (sizes[1] - sizes[0])
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    low = np.nanquantile(accuracy, 0.1)  # the poorest models would else take all of the colours
+    image = axes.pcolormesh(_edges(sizes, geometric), _edges(l2s, True), accuracy, vmin=low, cmap="viridis",
+                            rasterized=True)
+    axes.set(yscale="log", xscale="log" if geometric else "linear", xlabel="number of hidden neurons", ylabel="l2")
+    if geometric and len(sizes) <= MOST_TICKS:
+        axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+        axes.set_xticks([], minor=True)
+    for width, colour in ((3.5, "white"), (1.3, "black")):  # seen on dark and on light cells
+        axes.plot(chosen[1], chosen[0], "o", ms=10, mfc="none", mec=colour, mew=width, clip_on=False)
+    axes.set_title(f"chosen (circle): l2 = {chosen[0]:.3g}, {chosen[1]} neurons", fontsize="medium")
+    clipped = "min" if low > np.nanmin(accuracy) else "neither"
+    figure.colorbar(image, label="validation accuracy", format=PercentFormatter(1), extend=clipped)
+    _save(figure, path)
+
+
+def _refuse_grid(accuracy, l2s, sizes):
+    if accuracy.shape != (len(l2s), len(sizes)):
+        raise InputError(f"accuracy has shape {accuracy.shape}, expected {(len(l2s), len(sizes))}: (l2s, sizes)")
+    if not (l2s > 0).all() or (np.diff(l2s) <= 0).any() or (np.diff(sizes) <= 0).any():
+        raise InputError("a grid is drawn over positive, ascending l2 and ascending sizes: leave out l2 = 0, and sort")
+    if not np.isfinite(accuracy).any():
+        raise InputError("a grid without any accuracy cannot be drawn: every cell is NaN")
+
+
+def confusion_matrix(path, matrix, classes):
+    """Draw a confusion matrix, coloured by the share of each true class; up to 20 classes with the counts written in.
+
+    matrix: counts (n_classes, n_classes), rows true, columns predicted. classes: their names. Raises InputError.
+    """
+    matrix = np.asarray(matrix)
+    n = len(classes)
+    if not n or matrix.shape != (n, n) or (matrix < 0).any():
+        raise InputError(f"a confusion matrix of {n} classes has shape {(n, n)} and no negative counts, "
+                         f"got shape {matrix.shape}")
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    few = n <= ANNOTATED_CLASSES
+    side = 2.2 + 0.5 * n if few else 3 + 0.13 * n
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    if few:
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        _write_counts(axes, matrix, share)
+    else:  # among many classes a single error must still be seen
+        image = axes.imshow(np.ma.masked_equal(share, 0), cmap="cividis_r", norm=LogNorm(0.01, 1))
+        axes.set_xticks(np.arange(n) - 0.5, minor=True)
+        axes.set_yticks(np.arange(n) - 0.5, minor=True)
+        axes.grid(which="minor", color="0.9", linewidth=0.4)
+        axes.tick_params(which="minor", length=0)
+    size = "medium" if few else 6
+    short = few and max(len(str(name)) for name in classes) <= 3
+    axes.set_xticks(range(n), classes, rotation=0 if short else 90, fontsize=size)
+    axes.set_yticks(range(n), classes, fontsize=size)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(image, label="share of the true class", format=PercentFormatter(1, decimals=0), shrink=0.6,
+                    fraction=0.05, pad=0.02)
+    _save(figure, path)
+
+
+def _write_counts(axes, matrix, share):
+    for row, column in zip(*np.nonzero(matrix)):
+        axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize="small",
+                  color="white" if share[row, column] > 0.5 else "black")
+
+
+def curves(path, lines, xlabel, ylabel):
+    """Draw named curves over one pair of axes.
+
+    lines: dict of name -> (x, y), two sequences of one length. xlabel, ylabel: with their units. Raises InputError.
+    """
+    if not lines:
+        raise InputError("there is no curve to draw")
+    for name, (x, y) in lines.items():
+        if len(x) != len(y) or not len(x):
+            raise InputError(f"curve {name!r} has {len(x)} x and {len(y)} y, expected as many of each, and some")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for (line, colour), (name, (x, y)) in zip(product(LINES, OKABE_ITO), lines.items()):
+        axes.plot(x, y, line, color=colour, label=name, marker="o" if len(x) < 2 else None)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+    else:
+        axes.set_title(next(iter(lines)), fontsize="medium")
+    _save(figure, path)
+
+
+def _edges(centres, geometric):
+    """Borders of cells around `centres`, halfway in between (geometrically where the axis is logarithmic)."""
+    place = np.log(centres) if geometric else centres
+    if len(place) == 1:
+        middles, first, last = np.empty(0), place[0] - 0.5, place[0] + 0.5
+    else:
+        middles = (place[1:] + place[:-1]) / 2
+        first, last = 2 * place[0] - middles[0], 2 * place[-1] - middles[-1]
+    edges = np.concatenate([[first], middles, [last]])
+    return np.exp(edges) if geometric else edges
+
+
+def _save(figure, path):
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = str(path).rpartition(".")[2]
+    if kind not in kinds:
+        raise InputError(f"cannot draw {path}: name a file that ends in .png, .svg or .pdf")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format=kind, bbox_inches="tight", pad_inches=0.1)

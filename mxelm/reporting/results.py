@@ -1,0 +1,219 @@
+"""Result files: one JSON a script, a row for each measured figure, merged when a script is run again in parts."""
+import contextlib
+import datetime
+import fcntl
+import functools
+import json
+import math
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from mxelm import files, runtime
+from mxelm.errors import FileError, InputError
+
+SCHEMA = 1
+BETTER = ("higher", "lower", "none")
+ROW_KEYS = ("id", "value", "std", "n", "unit", "better", "command", "git", "date", "seconds", "conditions")
+FILE_KEYS = ("schema", "experiment", "machine", "versions", "rows")
+MACHINE_KEYS = ("cpu", "cores", "memory")
+_ID = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+
+
+def row(id, value, unit, better, std=None, n=1, command="", seconds=None, conditions=None):
+    """One measured figure as a dict of plain values, stamped with today's date and the commit of the checkout.
+
+    id: str, `paper.what.which`. value: float, a mean over `n` seeds or splits, or None for what cannot be had (then
+    `conditions["reason"]` says why; so it does for a figure that misses the paper's). unit: str, as the paper prints
+    it: accuracies in "%" (0..100), sizes in "bytes", counts "parameters", times "s" or "minutes", else "ratio".
+    std: float, sample standard deviation over the n, in the value's unit. better: "higher", "lower" or "none".
+    seconds: float, wall time of the run. conditions: JSON-able dict.
+    Raises InputError for a row that `read` would refuse.
+    """
+    made = {"id": id, "value": _number(value), "std": _number(std), "n": n, "unit": unit, "better": better,
+            "command": command, "git": _commit(), "date": datetime.date.today().isoformat(),
+            "seconds": _number(seconds), "conditions": _plain(id, conditions or {})}
+    problem = _problem(made)
+    if problem:
+        raise InputError(f"row {id!r}: {problem}")
+    return made
+
+
+def write(path, experiment, rows):
+    """Write `rows` (from `row`) to the result file at `path`: rows of the same id are replaced, others stay.
+
+    experiment: str, the script's name. The file keeps the machine and versions of this run; a row that stays from a
+    run on another machine, or with other versions, keeps those in conditions["measured_on"]. Safe against a crash,
+    and against another process that writes to the same folder at the same time.
+    """
+    path = Path(path)
+    _refuse_duplicates(path, rows)
+    machine, versions = runtime.machine(), runtime.versions()
+    with _locked(path.parent):
+        kept = []
+        if path.exists():
+            old = _read_file(path)
+            if old["experiment"] != experiment:
+                raise FileError(f"{path} holds results of {old['experiment']!r}, not of {experiment!r}: "
+                                "choose another file")
+            new = {made["id"] for made in rows}
+            kept = [_with_origin(made, old, machine, versions) for made in old["rows"] if made["id"] not in new]
+        ordered = sorted(kept + list(rows), key=lambda made: made["id"])
+        files.write_json(path, {"schema": SCHEMA, "experiment": experiment, "machine": machine,
+                                "versions": versions, "rows": ordered})
+
+
+def read(folder):
+    """All rows of the result files in `folder`, by id; each also tells its file's experiment, machine and versions.
+
+    Raises FileError, naming file and row, for another schema, unknown or missing keys, an id that occurs twice
+    (across files too), and values that are not finite numbers.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileError(f"there is no folder {folder} with results; run a script of experiments/ first")
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        content = _read_file(path)
+        origin = {key: content[key] for key in ("experiment", "machine", "versions")}
+        for made in content["rows"]:
+            if made["id"] in found:
+                raise FileError(f"{path}: row {made['id']!r} occurs in another result file too; remove one of them")
+            found[made["id"]] = {**made, **origin}
+    return [found[id] for id in sorted(found)]
+
+
+def _read_file(path):
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise FileError(f"{path} is not a result file of schema {SCHEMA}; write it again with its script")
+    if set(content) != set(FILE_KEYS):
+        raise FileError(f"{path}: {_key_difference(content, FILE_KEYS)}")
+    kinds = {"experiment": str, "machine": dict, "versions": dict, "rows": list}
+    wrong = [key for key, kind in kinds.items() if not isinstance(content[key], kind)]
+    if wrong:
+        raise FileError(f"{path}: {wrong[0]!r} must be a {kinds[wrong[0]].__name__}")
+    if not _is_origin(content):
+        raise FileError(f"{path}: the machine must tell {', '.join(MACHINE_KEYS)}")
+    for made in content["rows"]:
+        problem = _problem(made)
+        if problem:
+            id = made.get("id") if isinstance(made, dict) else made
+            raise FileError(f"{path}: row {id!r}: {problem}")
+    _refuse_duplicates(path, content["rows"])
+    return content
+
+
+def _problem(made):
+    """What is wrong with a row, in words, or None."""
+    if not isinstance(made, dict):
+        return "is not an object"
+    if set(made) != set(ROW_KEYS):
+        return _key_difference(made, ROW_KEYS)
+    if not isinstance(made["id"], str) or not _ID.fullmatch(made["id"]):
+        return "an id has parts of letters, digits, - and _ with dots between them, such as fused.caltech101.elm"
+    if made["better"] not in BETTER:
+        return f"better is {made['better']!r}, expected one of {', '.join(BETTER)}"
+    for key in ("unit", "command", "date"):
+        if not isinstance(made[key], str):
+            return f"{key} must be text, not {made[key]!r}"
+    if not isinstance(made["conditions"], dict):
+        return "conditions must be a dict"
+    if "measured_on" in made["conditions"] and not _is_origin(made["conditions"]["measured_on"]):
+        return "conditions['measured_on'] is kept for the machine and versions of an earlier run"
+    return _number_problem(made)
+
+
+def _number_problem(made):
+    for key in ("value", "std", "seconds"):
+        number = made[key]
+        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))
+                                   or not math.isfinite(number)):
+            return f"{key} is {number!r}, expected a finite number"
+    if any(made[key] is not None and made[key] < 0 for key in ("std", "seconds")):
+        return "std and seconds cannot be negative"
+    if not isinstance(made["n"], int) or isinstance(made["n"], bool) or made["n"] < 1:
+        return f"n is {made['n']!r}, expected a whole number from 1"
+    if made["std"] is not None and made["n"] == 1:
+        return "a standard deviation needs n of at least 2"
+    if made["value"] is None and not made["conditions"].get("reason"):
+        return "a row without a value needs conditions['reason']"
+    return None
+
+
+def _key_difference(found, expected):
+    unknown, missing = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
+    return "; ".join(f"{word} {', '.join(map(str, keys))}" for word, keys in
+                     (("unknown keys:", unknown), ("missing keys:", missing)) if keys)
+
+
+def _refuse_duplicates(path, rows):
+    ids = [made["id"] for made in rows]
+    twice = sorted({id for id in ids if ids.count(id) > 1})
+    if twice:
+        raise FileError(f"{path}: row {twice[0]!r} occurs twice; an id stands for one figure")
+
+
+def _with_origin(made, old, machine, versions):
+    """A row that stays while its file takes over another machine or other versions."""
+    changed = {name: version for name, version in old["versions"].items() if versions.get(name) != version}
+    if (old["machine"] == machine and not changed) or "measured_on" in made["conditions"]:
+        return made
+    return {**made, "conditions": {**made["conditions"], "measured_on": {"machine": old["machine"],
+                                                                         "versions": changed}}}
+
+
+def _is_origin(content):
+    """Whether `content` tells a machine and versions as `mxelm.runtime` does."""
+    parts = [content.get(key) for key in ("machine", "versions")] if isinstance(content, dict) else [None]
+    return all(isinstance(part, dict) for part in parts) and set(parts[0]) == set(MACHINE_KEYS)
+
+
+def _number(value):
+    """NumPy's scalars as Python's; everything else unchanged, for `_problem` to judge."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _plain(id, conditions):
+    try:
+        return json.loads(json.dumps(conditions, default=lambda value: value.tolist(), allow_nan=False))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"row {id!r}: conditions must be plain values that JSON can hold: {error}") from None
+
+
+@functools.lru_cache
+def _commit():
+    """Short hash of the checkout this package lies in, "+" appended when changed since; None outside a checkout.
+
+    Asked once a process: the code that runs is the code that was loaded. Results themselves do not count as a
+    change, for a script that writes its rows in parts would else mark its own rest.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "--short", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--", ".", ":!experiments/results", ":!RESULTS.md")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _git(root, *arguments):
+    return subprocess.run(("git", *arguments), cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """Hold a folder, made where missing, against other processes that write results there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise FileError(f"cannot write results in {folder}: {error.strerror}; choose another folder") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

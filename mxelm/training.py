@@ -1,0 +1,173 @@
+"""One Gluon training loop: progress, last and best checkpoint, and a resume that gives the same run.
+
+A run is a function of its seed: every epoch draws its order, augmentation and MXNet randomness from (seed, epoch)
+alone, so a run that was killed continues from its last whole epoch as if nothing had happened.
+"""
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mxelm.errors import FileError, InputError
+from mxelm.files import load_container, save_container
+from mxelm.runtime import mx
+from mxelm.runtime import seed as seed_mxnet
+
+log = logging.getLogger(__name__)
+KIND = "training-checkpoint"
+
+
+def warmup_linear(peak, warmup):
+    """A schedule: rise linearly to `peak` over the fraction `warmup` of the run, then fall linearly to zero."""
+    def learning_rate(done):  # done: fraction of the run, 0..1
+        return peak * min(done / warmup, (1 - done) / (1 - warmup))
+    return learning_rate
+
+
+def flip_and_crop(images, rng, pad=4):
+    """CIFAR-10's customary augmentation: mirror half of the images, shift each by up to `pad` pixels.
+
+    images: uint8 (n, height, width, channels); edges are reflected. rng: numpy Generator.
+    """
+    n, height, width, _ = images.shape
+    images = np.where(rng.random(n)[:, None, None, None] < 0.5, images[:, :, ::-1], images)
+    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    top, left = rng.integers(0, 2 * pad + 1, (2, n))
+    rows = (top[:, None] + np.arange(height))[:, :, None]
+    columns = (left[:, None] + np.arange(width))[:, None, :]
+    return padded[np.arange(n)[:, None, None], rows, columns]
+
+
+def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=None, validation=None,
+        checkpoint=None, resume=False, seed=0, progress=False, ctx=None):
+    """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
+
+    network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here.
+    schedule: fraction of the run done -> learning rate. settings: the optimizer's other parameters.
+    loss: a Gluon loss (softmax cross-entropy by default). validation: a loader scored after each epoch.
+    checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
+    validation accuracy (never of a test). resume: go on from `checkpoint` if it is there.
+    Raises InputError when the loss stops being finite, FileError when the checkpoint is of another run.
+    """
+    loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = mx.gluon.Trainer(network.collect_params(), optimizer, {"learning_rate": schedule(0.0),
+                                                                     **(settings or {})}, kvstore=None)
+    identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}}
+    history = []
+    if resume and checkpoint and Path(checkpoint).exists():
+        history = _restore(checkpoint, network, trainer, identity, ctx or mx.cpu())
+        log.info("resumed %s after epoch %d", checkpoint, len(history))
+    best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
+    for epoch in range(len(history), epochs):
+        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx))
+        if validation is not None:
+            history[-1]["validation_accuracy"] = accuracy(network, validation, ctx)
+        if checkpoint:
+            if history[-1].get("validation_accuracy", -1.0) > best:
+                best = history[-1]["validation_accuracy"]
+                save_container(f"{checkpoint}.best", KIND, {**identity, "history": history}, _parameters(network))
+            _save(checkpoint, network, trainer, {**identity, "history": history})
+        log.info("%s", history[-1])
+    return history
+
+
+def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx):
+    seed_mxnet(hash((seed, epoch)) % (1 << 31))
+    loader.epoch = epoch
+    start, losses, right, count = time.perf_counter(), [], 0, 0
+    bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", disable=not progress, leave=False)
+    for step, (x, y) in enumerate(bar):
+        x, y = x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
+        trainer.set_learning_rate(schedule((epoch + step / len(loader)) / epochs))
+        with mx.autograd.record():
+            scores = network(x)
+            value = loss(scores, y)
+        value.backward()
+        trainer.step(len(x))
+        losses.append(float(value.mean().asscalar()))
+        if not np.isfinite(losses[-1]):
+            raise InputError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
+        right += int((scores.argmax(axis=1) == y.astype("float32")).sum().asscalar())
+        count += len(x)
+        bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
+    return {"epoch": epoch + 1, "loss": float(np.mean(losses)), "accuracy": right / count,
+            "seconds": time.perf_counter() - start}
+
+
+def accuracy(network, loader, ctx=None):
+    """Fraction of the loader's samples whose highest score is at their label."""
+    right = count = 0
+    for x, y in loader:
+        scores = network(x.as_in_context(ctx or mx.cpu())).asnumpy()
+        right += int((scores.argmax(axis=1) == y.asnumpy()).sum())
+        count += len(scores)
+    return right / count
+
+
+def load_parameters(network, path, ctx=None):
+    """Put the parameters of a checkpoint (`...` or `....best`) into `network`; the history comes back."""
+    meta, arrays = load_container(path, KIND)
+    _set_parameters(network, arrays, path, ctx or mx.cpu())
+    return meta["history"]
+
+
+def _parameters(network):
+    return {f"parameter.{name}": p.data().asnumpy() for name, p in network._collect_params_with_prefix().items()}
+
+
+def _set_parameters(network, arrays, path, ctx):
+    for name, parameter in network._collect_params_with_prefix().items():
+        saved = arrays.get(f"parameter.{name}")
+        wanted = parameter.shape
+        if saved is None or not _fits(saved.shape, wanted):
+            found = "nothing" if saved is None else f"shape {saved.shape}"
+            raise FileError(f"{path} is of another network: {name} of shape {wanted} is wanted, it holds {found}")
+        parameter.set_data(mx.nd.array(saved, ctx=ctx, dtype=saved.dtype))
+
+
+def _fits(shape, wanted):
+    """Whether a saved shape fits a parameter's, in which deferred sizes are 0 or -1."""
+    return len(shape) == len(wanted) and all(w in (0, -1, s) for w, s in zip(wanted, shape))
+
+
+def _save(path, network, trainer, meta):
+    """Parameters, optimizer states and their counters; MXNet's own `save_states` would pickle them."""
+    updater, optimizer = trainer._updaters[0], trainer._optimizer
+    arrays = _parameters(network)
+    for index, state in updater.states.items():
+        for part, array in enumerate(_parts(state)):
+            arrays[f"optimizer.{index}.{part}"] = array.asnumpy()
+    meta = {**meta, "num_update": optimizer.num_update,
+            "update_counts": {str(k): v for k, v in optimizer._index_update_count.items()}}
+    save_container(path, KIND, meta, arrays)
+
+
+def _restore(path, network, trainer, identity, ctx):
+    meta, arrays = load_container(path, KIND)
+    for name, value in identity.items():
+        if meta[name] != value:
+            raise FileError(f"{path} is of another run: its {name} is {meta[name]}, this run's is {value}")
+    _set_parameters(network, arrays, path, ctx)
+    optimizer, updater = trainer._optimizer, trainer._updaters[0]
+    optimizer.num_update = meta["num_update"]
+    counts = {int(k): v for k, v in meta["update_counts"].items()}
+    optimizer._index_update_count.clear()
+    optimizer._index_update_count.update(counts)
+    for index in counts:
+        weight = trainer._params[index].data()
+        updater.states[index] = optimizer.create_state_multi_precision(index, weight)
+        updater.states_synced[index] = True
+        for part, array in enumerate(_parts(updater.states[index])):
+            array[:] = mx.nd.array(arrays[f"optimizer.{index}.{part}"], ctx=ctx)
+    return meta["history"]
+
+
+def _parts(state):
+    """The NDArrays of an optimizer's state, which is nothing, an NDArray, or a nest of tuples of them."""
+    if state is None:
+        return []
+    if isinstance(state, (tuple, list)):
+        return [array for part in state for array in _parts(part)]
+    return [state]
