@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mxelm.download import cache_folder, fetch_file
 from mxelm.errors import FileError, InputError
-from mxelm.files import unpack
+from mxelm.files import require_writable, unpack
 
 
 def known():
@@ -30,6 +30,7 @@ def fetch(name, folder=None, progress=False):
     except OSError as error:
         raise FileError(f"cannot make the folder {folder}: {error.strerror}") from None
     prefix = folder / name
+    require_writable(prefix)
     if not list(folder.glob(f"{name}-[0-9]*.params")):
         _FETCHERS[entries[name]["kind"]](name, entries[name], prefix, progress)
     problems = verify(prefix)["problems"]
@@ -45,6 +46,7 @@ def _convert(name, entry, prefix, progress):
 
 def _fetch_archive(name, entry, prefix, progress):
     """Download and unpack beside the target; the .params file, without which the rest is nothing, is moved last."""
+    advice = entry["advice"].format(folder=prefix.parent)
     hashes = {"sha256": entry["sha256"]} if entry["sha256"] else {}
     with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{name}.") as temporary:
         archive = Path(temporary) / entry["archive"]
@@ -52,12 +54,12 @@ def _fetch_archive(name, entry, prefix, progress):
             fetch_file(entry["mirrors"], archive, hashes, progress, folder="weights")
         except FileError as error:
             reason = str(error).split(": put the file at")[0]
-            raise FileError(f"{reason}. Into {prefix.parent}: {entry['advice']}") from None
+            raise FileError(f"{reason}: {advice}") from None
         unpack(archive, Path(temporary) / "unpacked")
         found = {path.name: path for path in sorted((Path(temporary) / "unpacked").rglob("*")) if path.is_file()}
         params = [file for file in found if file.endswith(f"-{entry['epoch']:04d}.params")]
         if not params:
-            raise FileError(f"{entry['archive']} holds no file ...-{entry['epoch']:04d}.params: {entry['advice']}")
+            raise FileError(f"{entry['archive']} holds no file ...-{entry['epoch']:04d}.params: {advice}")
         if "synset.txt" in found:
             shutil.move(found["synset.txt"], prefix.parent / "synset.txt")
         symbol = params[0].replace(f"-{entry['epoch']:04d}.params", "-symbol.json")

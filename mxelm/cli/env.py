@@ -2,7 +2,7 @@
 
 
 def add_arguments(parser):
-    pass
+    """Nothing beyond what every command takes."""
 
 
 def run(args):
@@ -10,12 +10,24 @@ def run(args):
     from mxelm.errors import MxelmError
     found = {"machine": runtime.machine(), "versions": runtime.versions(), "missing": runtime.missing_libraries()}
     try:
+        runtime.refuse_unsupported()
         found["features"] = runtime.features()
     except MxelmError as error:
         return {**found, "problem": str(error), "exit_code": 1}
-    from mxelm.backbones.manifest import weights_at_hand
-    from mxelm.data.known import sets_at_hand
-    return {**found, "data": sets_at_hand(), "weights": weights_at_hand()}
+    from mxelm.backbones import manifest
+    from mxelm.backbones.loading import resolve
+    from mxelm import data
+    weights = {"inception_small": None, **manifest.known()}
+    return {**found, "data": {name: _place(data.find, name) for name in data.KNOWN if name != "digits"},
+            "weights": {name: _place(resolve, name) for name in weights}}
+
+
+def _place(find, name):
+    from mxelm.errors import FileError
+    try:
+        return str(find(name))
+    except FileError:
+        return None
 
 
 def show(result):
@@ -25,10 +37,11 @@ def show(result):
     for library, remedy in result["missing"].items():
         print(f"missing system library {library}: {remedy}")
     if "problem" in result:
-        print(f"MXNet does not load: {result['problem']}")
+        print(f"MXNet cannot be used here: {result['problem']}")
         return
     print("MXNet's features:", " ".join(result["features"]))
-    for what in ("data", "weights"):
-        print(f"{what}:")
+    remedies = {"data": "--download, or name its folder in MXELM_DATA", "weights": "mxelm fetch NAME"}
+    for what, remedy in remedies.items():
+        print(f"{what} (where not at hand: {remedy}):")
         for name, place in result[what].items():
-            print(f"  {name:26s} {place or f'not at hand: mxelm fetch {name}'}")
+            print(f"  {name:20s} {place or '-'}")

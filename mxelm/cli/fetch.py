@@ -1,23 +1,37 @@
-"""`mxelm fetch`: known weights, or where to put them by hand."""
+"""`mxelm fetch`: known weights or a known data set, or what to put where by hand."""
+from mxelm.errors import InputError
+
+HELP = "get known weights or a known data set (no name: list them)"
 
 
 def add_arguments(parser):
-    parser.add_argument("name", metavar="NAME", nargs="?", help="efficientnet_lite0, Inception21k, ...")
-    parser.add_argument("--folder", metavar="DIR", help="where to put them (default: the cache, MXELM_CACHE)")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="efficientnet_lite0, Inception21k, cifar10, ...")
+    parser.add_argument("--folder", metavar="DIR", help="where to put it, if not in the cache (MXELM_CACHE)")
 
 
 def run(args):
+    from mxelm import data
     from mxelm.backbones import manifest
+    weights = manifest.known()
+    sets = {name: known for name, known in data.KNOWN.items() if known.downloads}
     if args.name is None:
-        return {"known": manifest.known()}
-    prefix = manifest.fetch(args.name, args.folder, progress=not args.json)
-    entry = manifest.known()[args.name]
-    return {"prefix": prefix, "licence": entry["licence"], "source": entry["source"]}
+        return {"weights": weights, "data": {name: known.title for name, known in sets.items()}}
+    if args.name in weights:
+        prefix = manifest.fetch(args.name, args.folder, progress=not args.json)
+        return {"prefix": prefix, "licence": weights[args.name]["licence"], "source": weights[args.name]["source"]}
+    if args.name in sets:
+        return {"folder": str(data.find(args.name, args.folder, download=True, progress=not args.json))}
+    raise InputError(f"{args.name!r} is not known: the weights are {', '.join(weights)}, the data sets "
+                     f"{', '.join(sets)}")
 
 
 def show(result):
-    if "known" in result:
-        for name, entry in result["known"].items():
+    if "weights" in result:
+        for name, entry in result["weights"].items():
             print(f"{name:20} {entry['summary']}; licence: {entry['licence']}")
-        return
-    print(f"{result['prefix']}: fetched and verified (licence: {result['licence']}; from {result['source']})")
+        for name, title in result["data"].items():
+            print(f"{name:20} {title}")
+    elif "prefix" in result:
+        print(f"{result['prefix']}: whole (licence: {result['licence']}; from {result['source']})")
+    else:
+        print(f"{result['folder']}: whole")

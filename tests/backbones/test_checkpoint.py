@@ -1,5 +1,6 @@
 """Checkpoints: saved whole or not at all, loaded whole or refused by the name of what is wrong."""
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -218,3 +219,27 @@ def test_a_save_that_breaks_off_leaves_the_old_checkpoint(prefix, monkeypatch):
         save_checkpoint(prefix, symbol, {**arg_params, name: value * 2}, aux_params, sidecar)
     assert load(prefix).digest == digest
     assert not [path for path in Path(prefix).parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_kill_between_the_moves_never_loads_as_a_mixture(prefix, monkeypatch, moves):
+    symbol, arg_params, aux_params, sidecar = load_checkpoint(prefix)
+    name, value = conv_weight(prefix)
+    old = load(prefix).digest
+    moved, replace = [], os.replace
+
+    def killed(source, target):
+        if len(moved) == moves:
+            raise KeyboardInterrupt
+        moved.append(Path(target).name)
+        replace(source, target)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(prefix, mx.sym.Group([symbol]), {**arg_params, name: value * 2}, aux_params, sidecar)
+    monkeypatch.undo()
+    assert "net.json" not in moved  # the sidecar, which vouches for the others, comes last
+    if "net-0000.params" in moved:
+        with pytest.raises(FileError, match="net-0000.params.*SHA-256"):
+            load(prefix)
+    else:
+        assert load(prefix).digest == old

@@ -1,0 +1,196 @@
+"""The command line as a process: what it prints, writes and refuses."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mxelm.cli import COMMANDS, main
+
+
+def mxelm(*arguments, cwd=None, **options):
+    return subprocess.run([sys.executable, "-m", "mxelm", *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+                          timeout=120, **options)
+
+
+@pytest.fixture
+def refused(capsys):
+    """A function: the one sentence on stderr of a command that must fail without a traceback; in this process."""
+    def run(*arguments, code=1):
+        try:
+            returned = main([*map(str, arguments)])
+        except SystemExit as stop:
+            returned = stop.code
+        said = capsys.readouterr().err
+        assert returned == code and "Traceback" not in said, said
+        assert code == 2 or len(said.strip().splitlines()) == 1, said
+        return said
+
+    return run
+
+
+@pytest.fixture
+def trained(tiny_checkpoint, image_folder, tmp_path):
+    done = mxelm("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 40, "--out",
+                 tmp_path / "model", "--state", tmp_path / "a.state", "--json")
+    assert done.returncode == 0, done.stderr
+    return str(tmp_path / "model"), json.loads(done.stdout)
+
+
+def test_help_loads_no_mxnet():
+    code = ("import sys\nfrom mxelm.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+            "assert not {'mxnet', 'gluoncv', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "demo" in done.stdout and "verify" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0 and "--json" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path):
+    done = mxelm("info", tmp_path / "nothing")
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1 and "nothing" in done.stderr
+
+
+def test_fit_predict_evaluate_info(trained, image_folder, tmp_path):
+    prefix, result = trained
+    assert result["n_samples"] == 36 and result["classes"] == 3
+    assert result["state_bytes"] == 8 * (40 * 41 // 2 + 40 * 3)
+    one = image_folder / "red" / "image_00.png"
+    said = json.loads(mxelm("predict", prefix, one, "--top", 2, "--json").stdout)
+    assert len(said["predictions"][str(one)]) == 2
+    assert said["predictions"][str(one)][0][1] >= said["predictions"][str(one)][1][1]
+    done = mxelm("evaluate", prefix, "--images", image_folder, "--out", tmp_path / "confusion", "--json")
+    score = json.loads(done.stdout)
+    assert score["accuracy"] > 0.8 and set(score["per_class"]) == {"blue", "green", "red"}
+    table = [line.split(",") for line in (tmp_path / "confusion.csv").read_text().splitlines()]
+    counts = np.array([row[1:] for row in table[1:]], int)
+    assert counts.sum() == 36 and np.trace(counts) / 36 == pytest.approx(score["accuracy"])
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(mxelm("info", prefix, "--json").stdout)["kind"] == "predictor"
+    assert json.loads(mxelm("info", tmp_path / "a.state", "--json").stdout)["n_samples"] == 36
+    assert json.loads(mxelm("info", f"{prefix}-0000.params", "--json").stdout)["arrays"]["beta"].startswith("float32 (3,")
+
+
+def test_like_takes_the_same_W(trained, tiny_checkpoint, image_folder, tmp_path):
+    from mxelm.fused import ELMState
+    done = mxelm("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--seed", 7, "--l2", "1",
+                 "--like", tmp_path / "a.state", "--out", tmp_path / "other", "--state", tmp_path / "b.state", "--json")
+    assert done.returncode == 0, done.stderr
+    a, b = (ELMState.load(tmp_path / f"{name}.state") for name in "ab")
+    assert a.origin.projection == b.origin.projection
+    np.testing.assert_allclose(a.HtH, b.HtH, rtol=1e-5, atol=1e-5 * np.abs(a.HtH).max())
+
+
+def test_text_output_names_the_files(tiny_checkpoint, image_folder, tmp_path):
+    done = mxelm("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 10, "--out", "m",
+                 cwd=tmp_path)
+    assert done.returncode == 0 and "wrote m-symbol.json" in done.stdout
+    assert "[" not in done.stderr.split("accumulate")[0]  # nothing of MXNet's own log
+
+
+BAD_FIT = [
+    (["--checkpoint", "{tmp}/nowhere"], 1, "nowhere"),
+    (["--neurons", "0"], 2, "at least 1"),
+    (["--l2", "-1"], 2, ">= 0"),
+    (["--l2", "nan"], 2, ">= 0"),
+    (["--validation", "0"], 1, "between 0 and 1"),
+    (["--out", "{tmp}/no/such/folder/model"], 1, "no/such/folder"),
+    (["--images", "{tmp}/empty"], 1, "empty"),
+    (["--images", "{tmp}/missing"], 1, "missing"),
+    (["--cut", "fc9_output"], 1, "fc9_output"),
+    (["--ctx", "gpu"], 1, "gpu"),
+    (["--ctx", "tpu"], 1, "tpu"),
+    (["--scale", "0"], 1, "scale"),
+    (["--like", "{tmp}/images/red/image_00.png"], 1, "image_00.png"),
+]
+
+
+@pytest.mark.parametrize("change, code, word", BAD_FIT, ids=[" ".join(c[0]) for c in BAD_FIT])
+def test_fit_refuses(refused, tiny_checkpoint, image_folder, tmp_path, change, code, word):
+    (tmp_path / "empty").mkdir()
+    arguments = {"--images": str(image_folder), "--checkpoint": tiny_checkpoint, "--neurons": "10",
+                 "--out": str(tmp_path / "model")}
+    arguments.update({change[0]: change[1].replace("{tmp}", str(tmp_path))})
+    assert word in refused("fit", "--json", *[word for pair in arguments.items() for word in pair], code=code)
+    assert not list(tmp_path.glob("model*"))
+
+
+@pytest.mark.parametrize("content, word", [
+    ("path,label\nimages/red/image_00.png,-1\nimages/red/image_01.png,1\n", "list.csv"),
+    ("path,a,b\nimages/red/image_00.png,nan,1\nimages/red/image_01.png,0.5,1\n", "list.csv"),
+    ("path,label\nimages/red/missing.png,0\nimages/red/image_01.png,1\nimages/red/image_02.png,1\n", "missing.png"),
+])
+def test_fit_refuses_lists(refused, tiny_checkpoint, image_folder, tmp_path, content, word):
+    (tmp_path / "list.csv").write_text(content)
+    assert word in refused("fit", "--images", tmp_path / "list.csv", "--checkpoint", tiny_checkpoint, "--neurons", 10,
+                           "--l2", 1, "--json", "--out", tmp_path / "model")
+
+
+def test_broken_image_is_named_or_skipped(refused, tiny_checkpoint, image_folder, tmp_path):
+    (image_folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not an image")
+    common = ["fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 10, "--json",
+              "--out", tmp_path / "model"]
+    assert "broken.jpg" in refused(*common)
+    done = mxelm(*common, "--skip-bad")
+    assert done.returncode == 0 and [s[0] for s in json.loads(done.stdout)["skipped"]] == ["red/broken.jpg"]
+
+
+def test_truncated_params_are_named(refused, tiny_checkpoint, image_folder, tmp_path):
+    params = f"{tiny_checkpoint}-0000.params"
+    with open(params, "r+b") as file:
+        file.truncate(os.path.getsize(params) - 100)
+    assert "tiny-0000.params" in refused("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--json",
+                                         "--out", tmp_path / "model")
+
+
+def test_a_class_with_one_image_is_trained_on(tiny_checkpoint, image_folder, tmp_path):
+    (image_folder / "single").mkdir()
+    (image_folder / "red" / "image_00.png").rename(image_folder / "single" / "image_00.png")
+    done = mxelm("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 10, "--out",
+                 tmp_path / "model", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["classes"] == 4
+
+
+def test_strange_images_pass(tiny_checkpoint, image_folder, tmp_path):
+    from PIL import Image
+    rng = np.random.default_rng(0)
+    for mode, shape, ending in (("L", (30, 20), "png"), ("CMYK", (30, 20, 4), "jpg"), ("RGBA", (30, 20, 4), "png"),
+                                ("RGB", (1, 1, 3), "png"), ("RGB", (1, 1, 3), "jpg")):
+        array = rng.integers(0, 255, shape).astype(np.uint8)
+        Image.fromarray(array, mode).save(image_folder / "red" / f"strange_{mode}_{shape[0]}.{ending}")
+    done = mxelm("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 10, "--out",
+                 tmp_path / "model", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["n_samples"] == 41, done.stderr
+
+
+def test_evaluate_refuses_unknown_classes(refused, trained, image_folder):
+    (image_folder / "red").rename(image_folder / "violet")
+    assert "violet" in refused("evaluate", trained[0], "--json", "--images", image_folder)
+
+
+def test_predict_refuses_what_is_no_image(refused, trained, tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    assert "note.txt" in refused("predict", trained[0], tmp_path / "note.txt")
+
+
+def test_interrupt_is_clean(tiny_checkpoint, tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "mxelm", "fit", "--data", "digits", "--checkpoint", tiny_checkpoint,
+                                "--neurons", "3000", "--out", str(tmp_path / "model")], stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "accumulate" not in seen and process.poll() is None:
+        seen += process.stderr.read(1)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in rest and "Traceback" not in rest
+    assert not list(tmp_path.glob("model*"))
