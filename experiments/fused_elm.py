@@ -59,7 +59,7 @@ class RidgeOnTargets:
 BASELINES = {  # name -> (model of its parameter, values tried)
     "ridge": (RidgeOnTargets, [10.0 ** e for e in range(-2, 6)]),
     "logreg": (lambda C: make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=300, tol=1e-3)),
-               [1e-3, 1e-2, 1e-1]),
+               [1e-3, 1e-2, 1e-1, 1.0]),
     "svm": (lambda C: make_pipeline(Normalizer(), LinearSVC(C=C, dual=True, max_iter=3000)), [0.3, 1.0, 3.0, 10.0]),
 }
 
