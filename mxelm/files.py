@@ -1,5 +1,6 @@
 """Files that survive a crash: atomic writes, checksums, safe unpacking, the container for states and checkpoints."""
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -41,6 +42,13 @@ def atomic_write(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def remove_leftovers(path):
+    """Remove what killed writers of `path` left beside it; for the one process that may write it."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+        temporary.unlink()
 
 
 def write_text(path, text):

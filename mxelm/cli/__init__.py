@@ -16,6 +16,10 @@ from mxelm.errors import MxelmError
 COMMANDS = {
     "demo": "the main job on what ships with mxelm: digits in, a trained checkpoint out",
     "fit": "train on images: a checkpoint and a folder of class folders in, a trained checkpoint out",
+    "accumulate": "one pass of images, or of a shard of them, kept as a state; resumable",
+    "merge": "add states of disjoint samples",
+    "subtract": "take a shard out of a state again",
+    "solve": "a trained checkpoint from states, without an image",
     "predict": "the five best classes of images",
     "evaluate": "accuracy, accuracy per class and confusion matrix of a trained checkpoint",
     "info": "what a file is: a checkpoint, a predictor, a state, a .params file",

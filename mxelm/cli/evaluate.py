@@ -38,8 +38,7 @@ def _csv(confusion, classes):
 
 
 def show(result):
-    for name, reason in result["skipped"]:
-        print(f"skipped {name}: {reason}")
+    options.show_skipped(result)
     for name, value in result.get("per_class", {}).items():
         print(f"  {value:7.2%}  {name}")
     if "accuracy" in result:

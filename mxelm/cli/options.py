@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what they mean."""
 import argparse
 
 from mxelm.errors import InputError
@@ -10,7 +10,7 @@ def add_data(parser):
     group.add_argument("--images", metavar="PATH",
                        help="a folder of class folders, a .csv or .lst of paths, or a .rec file")
     group.add_argument("--data", metavar="NAME", help="a known set: digits, mnist, cifar10, caltech101, ...")
-    parser.add_argument("--root", metavar="DIR", help="where the known set (or the list's images) lies; else MXELM_DATA")
+    parser.add_argument("--root", metavar="DIR", help="where the known set, or a list's images, lie; else MXELM_DATA")
     parser.add_argument("--split", help="of sets that have one: train or test")
     parser.add_argument("--download", action="store_true", help="get the known set where it is not at hand")
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count images that cannot be read")
@@ -19,12 +19,63 @@ def add_data(parser):
 def load_data(args):
     """The Dataset that --images or --data names."""
     from mxelm import data
-    options = {"split": args.split} if args.split else {}
-    return data.load(args.images or args.data, root=args.root, download=args.download, **options)
+    given = {"split": args.split} if args.split else {}
+    return data.load(args.images or args.data, root=args.root, download=args.download, progress=not args.json, **given)
+
+
+def add_backbone(parser):
+    """The network in front, its cut and preprocessing, and where it computes."""
+    parser.add_argument("--checkpoint", default="inception_small", metavar="PREFIX",
+                        help="PREFIX of PREFIX-symbol.json and PREFIX-NNNN.params, or a known name")
+    parser.add_argument("--epoch", type=int, help="the checkpoint's number, as in Inception21k-0009.params")
+    parser.add_argument("--cut", default="flatten_output", help="the internal output whose features are used")
+    parser.add_argument("--preprocessing", metavar="JSON", help="the network's preprocessing, if not in PREFIX.json")
+    add_ctx(parser)
+
+
+def load_backbone(args):
+    """The Backbone that `add_backbone`'s options name."""
+    from mxelm import backbones
+    from mxelm.files import read_json
+    from mxelm.preprocessing import Preprocessing
+    given = Preprocessing.from_json(read_json(args.preprocessing)) if args.preprocessing else None
+    return backbones.load(args.checkpoint, args.epoch, cut=args.cut, preprocessing=given, ctx=args.ctx)
 
 
 def add_ctx(parser):
     parser.add_argument("--ctx", default="cpu", help="cpu, gpu or gpu(1)")
+
+
+def add_elm(parser):
+    """W and the way of accumulation."""
+    parser.add_argument("--neurons", type=positive, default=4096, help="hidden neurons L; fewer may be chosen later")
+    parser.add_argument("--scale", type=float, default=1.0, help="standard deviation of XW, which sets W's scale")
+    parser.add_argument("--seed", type=int, default=0, help="of W and of splits")
+    parser.add_argument("--like", metavar="STATE", help="use the W of this state")
+    parser.add_argument("--method", choices=("blas", "paper"), default="blas", help="paper: float32, as printed")
+    parser.add_argument("--batch", type=positive, default=32, help="images a batch")
+
+
+def projection(args, backbone, dataset):
+    """The W of --like, else a new one by --seed, calibrated on a sample of `dataset`."""
+    from mxelm import fused
+    if args.like:
+        origin = fused.ELMState.load(args.like).origin
+        if origin is None:
+            raise InputError(f"{args.like} does not say which W it was made with")
+        return origin.projection
+    return fused.calibrate(backbone, dataset, args.neurons, args.scale, args.seed)
+
+
+def state_summary(state):
+    """What there is to say of a state, JSON-able."""
+    return {"n_samples": state.n_samples, "n_neurons": len(state.HtH), "n_outputs": state.HtY.shape[1],
+            "bytes": state.nbytes}
+
+
+def show_skipped(result):
+    for name, reason in result["skipped"]:
+        print(f"skipped {name}: {reason}")
 
 
 def positive(text):
@@ -36,6 +87,14 @@ def positive(text):
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
+
+
+def shard(text):
+    """An argparse type: "2/5" as (2, 5)."""
+    i, _, n = text.partition("/")
+    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 1 to n, such as 2/5")
+    return int(i), int(n)
 
 
 def l2_value(text):

@@ -1,4 +1,6 @@
 """Dataset: images with their targets, and the subsets and splits one takes of them."""
+import hashlib
+
 import numpy as np
 
 from mxelm.errors import InputError
@@ -47,6 +49,13 @@ class Dataset:
         """A stable name for each sample, list of str: "mnist/train/17", or a path relative to the set's folder."""
         return [self.source.ids[p] for p in self.positions]
 
+    def digests(self):
+        """16 bytes for each sample, uint8 (n, 16), from its id and content: the same sample has the same anywhere."""
+        source = self.source
+        whole = (hashlib.blake2b(source.ids[p].encode() + b"\0" + source.content(p), digest_size=16).digest()
+                 for p in self.positions)
+        return np.frombuffer(b"".join(whole), np.uint8).reshape(-1, 16)
+
     def image(self, i):
         """Image i as uint8 (height, width, 3) RGB or (height, width) grey; FileError names a broken one."""
         return self.source.image(self.positions[i])
@@ -83,6 +92,12 @@ class Dataset:
         relabel[numbers] = np.arange(len(numbers))
         kept = np.flatnonzero(relabel[self.targets] >= 0)
         return self._with(self.positions[kept], relabel[self.targets[kept]], [self.classes[n] for n in numbers])
+
+    def shard(self, i, n):
+        """Part i of n (i from 1 to n), every n-th sample: the parts are disjoint and make up the whole."""
+        if not 1 <= i <= n:
+            raise InputError(f"a shard is i of n with i from 1 to n, got {i} of {n}")
+        return self.take(np.arange(i - 1, len(self), n))
 
     def split(self, fraction=0.2, seed=0):
         """Two Datasets (rest, part), `part` with about `fraction` of the samples; both keep the dataset's order.

@@ -58,10 +58,14 @@ class RecordSource:
         return len(self.ids)
 
     def image(self, i):
-        with self._open() as file:
-            content = _content(file, self._records[i])
+        content = self.content(i)
         flag = _HEADER.unpack_from(content)[0]
         return decode(content[_HEADER.size + 4 * flag:], self.place(i))
+
+    def content(self, i):
+        """The record's bytes, its header with them."""
+        with self._open() as file:
+            return _content(file, self._records[i])
 
     def labels(self):
         """The labels of every record, a list of float32 arrays."""

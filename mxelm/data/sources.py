@@ -20,6 +20,10 @@ class ArraySource:
     def image(self, i):
         return self.images[i]
 
+    def content(self, i):
+        """Bytes that tell this image from others of the same id."""
+        return self.images[i].tobytes()
+
 
 class FileSource:
     """Image files, decoded when asked for. folder: path; ids: list of str, the files' paths relative to it."""
@@ -34,5 +38,8 @@ class FileSource:
         return len(self.ids)
 
     def image(self, i):
-        path = self.folder / self.ids[i]
-        return decode(read_bytes(path), path)
+        return decode(self.content(i), self.folder / self.ids[i])
+
+    def content(self, i):
+        """The file's bytes."""
+        return read_bytes(self.folder / self.ids[i])

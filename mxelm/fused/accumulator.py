@@ -29,11 +29,19 @@ class PaperAccumulator:
         self.HtH = mx.nd.zeros(shape, ctx=backbone.ctx)
         self.HtY = mx.nd.zeros((projection.n_neurons, n_outputs), ctx=backbone.ctx)
 
-    def add(self, data, y):
+    def add(self, data, y, weight=None):
+        if weight is not None:
+            raise InputError("the printed method knows no weights: use method blas")
         self.model.forward(Batch([mx.nd.array(data), mx.nd.array(y)]))
         HH0, HY0 = self.model.get_outputs()
         self.HtH += HH0
         self.HtY += HY0
+
+    def flush(self):
+        """Nothing waits: every batch is added at once."""
+
+    def restore(self, HtH, HtY):
+        self.HtH[:], self.HtY[:] = mx.nd.array(HtH), mx.nd.array(HtY)
 
     def matrices(self):
         return self.HtH.asnumpy().astype(np.float64), self.HtY.asnumpy().astype(np.float64)
@@ -51,21 +59,32 @@ class BlasAccumulator:
         self.sums = Sums(projection.n_neurons, n_outputs, threads=1)
         self.waiting = None  # targets of the batch that MXNet is computing
 
-    def add(self, data, y):
+    def add(self, data, y, weight=None):
         rows = self._fetch()
         self.model.forward(Batch([data if isinstance(data, mx.nd.NDArray) else mx.nd.array(data)]), is_train=False)
-        self.waiting = y
+        self.waiting = y, weight
         self.sums.add(*rows)
 
     def _fetch(self):
+        """Rows of H and Y of the batch that was computing; a weight w counts as rows times sqrt(w)."""
         if self.waiting is None:
             return (), ()
-        rows = self.model.get_outputs()[0].asnumpy(), self.waiting
+        (Y, weight), H = self.waiting, self.model.get_outputs()[0].asnumpy()
         self.waiting = None
-        return rows
+        if weight is None:
+            return H, Y
+        root = np.sqrt(np.asarray(weight, np.float64))[:, None]
+        return H * root, Y * root
+
+    def flush(self):
+        self.sums.add(*self._fetch())
+        self.sums.flush()
+
+    def restore(self, HtH, HtY):
+        self.sums.A[:], self.sums.B[:] = HtH, HtY
 
     def matrices(self):
-        self.sums.add(*self._fetch())
+        self.flush()
         return self.sums.matrices()
 
 
@@ -90,8 +109,10 @@ class FusedAccumulator:
         self._shape = backbone.preprocessing.shape
         self._sums = METHODS[method](backbone, projection, n_outputs, batch)
 
-    def update(self, data, y):
+    def update(self, data, y, weight=None):
         """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.
+
+        weight: (n,) sample weights >= 0, or None.
 
         Raises InputError, before anything is added, for shapes that do not fit or targets that are not finite.
         """
@@ -102,9 +123,10 @@ class FusedAccumulator:
         if not np.isfinite(y).all():
             raise InputError("a target is NaN or infinite: remove that sample")
         if len(y):
-            self._sums.add(data, y)
+            self._sums.add(data, y, weight)
             self.n_samples += len(y)
-            self.yty += float(np.square(y, dtype=np.float64).sum())
+            squares = np.square(y, dtype=np.float64).sum(axis=1)
+            self.yty += float(squares.sum() if weight is None else squares @ weight)
 
     @property
     def HtH(self):
@@ -119,6 +141,15 @@ class FusedAccumulator:
     def matrices(self):
         """(HtH, HtY) at once."""
         return self._sums.matrices()
+
+    def flush(self):
+        """Add the rows that wait for their block to fill, as at a point where the sums may be saved."""
+        self._sums.flush()
+
+    def restore(self, state):
+        """Go on from the sums of an ELMState."""
+        self._sums.restore(state.HtH, state.HtY)
+        self.n_samples, self.yty = state.n_samples, state.yty
 
 
 def bind_fused(symbol, backbone, projection, batch, n_outputs=None):

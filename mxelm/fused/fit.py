@@ -5,12 +5,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mxelm.errors import InputError
-from mxelm.fused.accumulator import FusedAccumulator
+from mxelm.fused.accumulate import accumulate
 from mxelm.fused.predictor import Predictor
 from mxelm.fused.projection import calibrate
 from mxelm.fused.selection import L2_GRID, Selection, select
 from mxelm.fused.solver import check_l2, solve
-from mxelm.fused.state import ELMState, Origin, sample_digests
+from mxelm.fused.state import ELMState, sorted_digests
 from mxelm.fused.sums import Sums
 
 
@@ -52,7 +52,7 @@ def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=
         features, rows, bad = extract(backbone, held_out, batch, skip_bad, progress, "validation")
         held_out, skipped = held_out.take(rows), skipped + bad
         H = projection.hidden(features)
-        held_state = state_of_rows(backbone, held_out, projection, H)
+        held_state = state_of_rows(held_out, H, state.origin)
         selection = _choose(state, held_out, held_state, H, progress)
         state = state + held_state
     l2, size = (selection.l2, selection.n_neurons) if selection else (l2, None)
@@ -60,23 +60,6 @@ def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=
     details = {"l2": l2, "n_samples": state.n_samples, "method": method}
     predictor = Predictor.of(backbone, projection, beta, dataset.classes, dataset.kind, details)
     return Fit(predictor, selection, state, skipped, 4 * state.n_samples * backbone.n_features, features.nbytes)
-
-
-def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=False, progress=False):
-    """One pass of `dataset` through the fused network: (ELMState, skipped images)."""
-    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method, batch)
-    batches = dataset.module_iter(batch, backbone.preprocessing, skip_bad=skip_bad)
-    rows = []
-    with tqdm(total=len(dataset), desc="accumulate", unit="image", disable=not progress) as bar:
-        for part in batches:
-            accumulator.update(part.data[0], part.label[0])
-            rows.append(part.index)
-            bar.update(len(part.index))
-    HtH, HtY = accumulator.matrices()
-    ids = np.asarray(dataset.ids)[np.concatenate(rows)]
-    state = ELMState(HtH, HtY, accumulator.n_samples, accumulator.yty, origin(backbone, dataset, projection),
-                     sample_digests(ids))
-    return state, batches.skipped
 
 
 def extract(backbone, dataset, batch=32, skip_bad=False, progress=False, description="features"):
@@ -91,19 +74,12 @@ def extract(backbone, dataset, batch=32, skip_bad=False, progress=False, descrip
     return np.concatenate(features), np.concatenate(rows), batches.skipped
 
 
-def state_of_rows(backbone, dataset, projection, H):
+def state_of_rows(dataset, H, origin):
     """The state of rows H float32 (n, n_neurons) that are at hand, in float64."""
-    sums = Sums(projection.n_neurons, dataset.n_outputs)
+    sums = Sums(H.shape[1], dataset.n_outputs)
     sums.add(H, dataset.target_matrix())
     HtH, HtY = sums.matrices()
-    return ELMState(HtH, HtY, sums.n_samples, sums.yty, origin(backbone, dataset, projection),
-                    sample_digests(dataset.ids))
-
-
-def origin(backbone, dataset, projection):
-    """What a state of these three belongs to."""
-    return Origin(backbone.digest, backbone.cut, backbone.preprocessing, projection, dataset.kind,
-                  tuple(dataset.classes))
+    return ELMState(HtH, HtY, sums.n_samples, sums.yty, origin, sorted_digests(dataset.digests()))
 
 
 def _choose(state, held_out, held_state, H, progress):

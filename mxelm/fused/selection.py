@@ -9,9 +9,11 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from mxelm.errors import InputError
-from mxelm.fused.solver import check, check_l2, check_size, factor, grid_mse, grid_scores
+from mxelm.fused.criteria import cross_validate, factor, generalized_cross_validation, grid_mse, grid_scores
+from mxelm.fused.solver import check, check_l2, check_size
 
 L2_GRID = tuple(float(f"{10 ** e:.3g}") for e in np.arange(-4, 5.1, 0.5))
+CRITERIA = ("accuracy", "mse", "cv", "gcv")
 ROWS = 2048  # validation rows scored at a time
 
 
@@ -19,7 +21,7 @@ ROWS = 2048  # validation rows scored at a time
 class Selection:
     """The chosen l2 and n_neurons, and the whole grid they were chosen from.
 
-    grid: float64 (len(l2s), len(sizes)), accuracy (higher is better) or mean squared error (lower is better).
+    grid: float64 (len(l2s), len(sizes)): accuracy, higher is better, or an error, lower is better.
     """
 
     l2: float
@@ -41,37 +43,40 @@ def default_sizes(L):
     return tuple(int(n) for n in rising[rising < L]) + (L,)
 
 
-def select(train, validation, criterion="accuracy", l2s=L2_GRID, sizes=None, progress=None):
-    """Choose l2 and size by validation; ties go to the larger l2, then to fewer neurons.
+def select(train, validation=None, criterion="accuracy", l2s=L2_GRID, sizes=None, progress=None):
+    """Choose l2 and size; ties go to the larger l2, then to fewer neurons.
 
-    train: ELMState, or any object with HtH and HtY. criterion "accuracy": validation is a pair of H float32
-    (n, n_neurons) and class labels int64 (n,). criterion "mse": validation is an ELMState of the validation images;
-    no row of theirs is needed. l2s: tried values. sizes: tried numbers of neurons (about 40 by default).
+    train: ELMState of the training images. criterion and validation:
+    "accuracy": validation is a pair of H float32 (n, n_neurons) and class labels int64 (n,).
+    "mse": validation is an ELMState of the validation images; no row of theirs is needed.
+    "cv": train is a list of ELMStates, each in turn left out; "gcv": from the training state alone.
+    l2s: tried values. sizes: tried numbers of neurons (about 40 by default).
     progress: wraps the loop over l2s (tqdm, say). Raises InputError for unusable values or shapes.
     """
-    HtH, HtY = check(train.HtH, train.HtY)
+    states = list(train) if criterion == "cv" else [train]
+    HtH, _ = check(states[0].HtH, states[0].HtY)
     l2s = tuple(sorted({check_l2(l2) for l2 in l2s}))
     sizes = tuple(sorted({check_size(n, len(HtH)) for n in sizes or default_sizes(len(HtH))}))
     if not l2s:
         raise InputError("give at least one l2 to choose from")
-    tried = progress(l2s) if progress else l2s
-    if criterion == "accuracy":
-        grid = np.stack([_accuracies(HtH, HtY, l2, *validation, sizes) for l2 in tried])
-        error = -grid
-    elif criterion == "mse":
-        held_out = validation.HtH, validation.HtY, validation.yty, validation.n_samples
-        grid = np.concatenate([grid_mse(HtH, HtY, [l2], held_out)[:, np.array(sizes) - 1] for l2 in tried])
-        error = grid
-    else:
-        raise InputError(f"criterion {criterion!r} is not known: use accuracy or mse")
-    row, column = _first_best(error)
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion {criterion!r} is not known: use one of {', '.join(CRITERIA)}")
+    columns = np.array(sizes) - 1
+    one = {"accuracy": lambda l2: _accuracies(train, l2, validation, sizes),
+           "mse": lambda l2: grid_mse(train, validation, [l2])[0, columns],
+           "cv": lambda l2: cross_validate(states, [l2])[0, columns],
+           "gcv": lambda l2: generalized_cross_validation(train, [l2])[0, columns]}[criterion]
+    grid = np.stack([one(l2) for l2 in (progress(l2s) if progress else l2s)])
+    row, column = _first_best(-grid if criterion == "accuracy" else grid)
     return Selection(l2s[row], sizes[column], criterion, grid, l2s, sizes)
 
 
-def _accuracies(HtH, HtY, l2, H, labels, sizes):
+def _accuracies(train, l2, validation, sizes):
     """Validation accuracy of every size for one l2: one factorisation, one running sum."""
+    H, labels = validation
     if len(H) != len(labels) or not len(H):
         raise InputError(f"accuracy needs as many validation rows as labels, got {len(H)} and {len(labels)}")
+    HtH, HtY = check(train.HtH, train.HtY)
     R = factor(HtH, l2)
     z = solve_triangular(R, HtY, trans="T")
     right = np.zeros(len(sizes))

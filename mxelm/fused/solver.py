@@ -1,8 +1,6 @@
-"""Step 5: beta from the accumulated matrices, for one model or for every l2 and every size at once.
+"""Step 5: beta from the accumulated matrices.
 
-Source: Arcada, section 2, step 5 and the two paragraphs after it. The exact grid rests on one fact: with
-RᵀR = A + l2 I, the factor of a leading block is the leading block of the factor, so one factorisation an l2 serves
-every size.
+Source: Arcada, section 2, step 5 and the two paragraphs after it.
 """
 import warnings
 
@@ -34,61 +32,6 @@ def solve(HtH, HtY, l2, n_neurons=None):
         return _minimum_norm(A, HtY[:l])
     _warn_if_ill(A, R, l2)
     return solve_triangular(R, solve_triangular(R, HtY[:l], trans="T"))
-
-
-def factor(HtH, l2):
-    """R, upper triangular, RᵀR = HtH + l2 I, for all sizes at once; jitter, reported, where rounding forbids it.
-
-    The jitter is the smallest power of ten times the mean diagonal that lets the factorisation pass.
-    """
-    jitter = 0.0
-    while True:
-        try:
-            return cholesky(regularised(HtH, l2 + jitter))
-        except LinAlgError:
-            mean = np.trace(HtH) / len(HtH)
-            jitter = max(10 * jitter, np.finfo(float).eps * (mean if mean > 0 else 1.0))
-            warnings.warn(f"HtH + {l2:g} I is singular to working precision: {jitter:.1e} added to its diagonal",
-                          IllConditionedWarning, stacklevel=2)
-
-
-def grid_scores(R, z, H, sizes):
-    """Yield the scores (n, n_outputs) of rows H for each size in rising `sizes`: running sums of V z, V = H R⁻¹.
-
-    R: factor of HtH + l2 I. z = R⁻ᵀ HtY. H: float64 (n, n_neurons).
-    """
-    V = solve_triangular(R, H.T, trans="T").T
-    scores, before = np.zeros((len(H), z.shape[1])), 0
-    for l in sizes:
-        scores += V[:, before:l] @ z[before:l]
-        before = l
-        yield scores
-
-
-def grid_mse(HtH, HtY, l2s, validation):
-    """Validation error of every l2 and EVERY size from accumulators alone, float64 (len(l2s), n_neurons).
-
-    validation: (HtH, HtY, yty, n) of the validation samples. Entry [i, l-1] is the squared error a sample, summed
-    over outputs, of the model with l2s[i] and l neurons: (yᵀy - 2 Σ (R⁻ᵀB_val ∘ z) + Σ M ∘ zzᵀ) / n with
-    M = R⁻ᵀ A_val R⁻¹, sums over the leading l rows (and columns).
-    """
-    HtH, HtY = check(HtH, HtY)
-    A_val, B_val = check(*validation[:2])
-    yty, n = validation[2:]
-    if n < 1:
-        raise InputError("there is no validation sample to choose by")
-    errors = np.empty((len(l2s), len(HtH)))
-    for i, l2 in enumerate(l2s):
-        R = factor(HtH, check_l2(l2))
-        z, b = (solve_triangular(R, rhs, trans="T") for rhs in (HtY, B_val))
-        M, info = lapack.dsygst(A_val, R, itype=1)  # fills the upper triangle
-        if info:
-            raise InputError(f"LAPACK's dsygst refused the validation matrices (info {info})")
-        products = np.triu(M) * (z @ z.T)
-        diagonal = np.diag(products)
-        columns = np.cumsum(2 * products.sum(axis=0) - diagonal)  # Σ of the leading blocks, symmetric half doubled
-        errors[i] = (yty - 2 * np.cumsum((b * z).sum(axis=1)) + columns) / n
-    return errors
 
 
 def regularised(A, l2):

@@ -1,6 +1,6 @@
 """ELMState: what a pass leaves behind. Its size does not depend on how many images were seen."""
-import hashlib
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,7 +17,8 @@ class Origin:
     """What a state belongs to: states add up only where all of this agrees.
 
     backbone: its digest (sha256 of the cut graph and of its parameters). cut: name of the features' output.
-    kind: "classes", "multilabel" or "regression". classes: names of HtY's columns.
+    kind: "classes", "multilabel" or "regression". classes: names of HtY's columns. class_weight: dict of class name
+    -> weight of its samples, or None.
     """
 
     backbone: dict
@@ -26,15 +27,18 @@ class Origin:
     projection: Projection
     kind: str
     classes: tuple
+    class_weight: dict = None
 
     def to_json(self):
         return {"backbone": self.backbone, "cut": self.cut, "preprocessing": self.preprocessing.to_json(),
-                "projection": self.projection.to_json(), "kind": self.kind, "classes": list(self.classes)}
+                "projection": self.projection.to_json(), "kind": self.kind, "classes": list(self.classes),
+                "class_weight": self.class_weight}
 
     @classmethod
     def from_json(cls, content):
         return cls(content["backbone"], content["cut"], Preprocessing.from_json(content["preprocessing"]),
-                   Projection.from_json(content["projection"]), content["kind"], tuple(content["classes"]))
+                   Projection.from_json(content["projection"]), content["kind"], tuple(content["classes"]),
+                   content["class_weight"])
 
     def require_same(self, other):
         """InputError naming the first thing in which two states differ."""
@@ -51,8 +55,8 @@ class ELMState:
 
     HtH: float64 (n_neurons, n_neurons). HtY: float64 (n_neurons, n_outputs). yty: sum of all squared targets, for
     validation errors without rows. origin: Origin, or None for matrices of one's own. samples: uint8 (n_samples, 16),
-    sorted digests of the sample ids it holds, so that no sample is ever counted twice; may be empty where origin is
-    None.
+    sorted digests of the samples it holds, so that none is ever counted twice; empty where origin is None.
+    progress: how far a pass has come, for its resumption; sums have none.
     Source: Arcada, section 2: "partial matrices from new training data batches are added to the original one".
     """
 
@@ -62,24 +66,55 @@ class ELMState:
     yty: float = 0.0
     origin: Origin = None
     samples: np.ndarray = field(default_factory=lambda: np.empty((0, 16), np.uint8))
+    progress: dict = None
 
     def __add__(self, other):
         """The state of both passes; InputError where they do not belong together or share samples."""
         if not isinstance(other, ELMState):
             return NotImplemented
+        self._require_same(other)
+        shared = len(self.samples) - len(difference(self.samples, other.samples))
+        if shared:
+            raise InputError(f"these states share {shared} samples, which would count twice")
+        return ELMState(self.HtH + other.HtH, self.HtY + other.HtY, self.n_samples + other.n_samples,
+                        self.yty + other.yty, self.origin,
+                        sorted_digests(np.concatenate([self.samples, other.samples])))
+
+    def __sub__(self, other):
+        """This state without the samples of `other`, a shard of it; InputError where it does not hold them all."""
+        if not isinstance(other, ELMState):
+            return NotImplemented
+        self._require_same(other)
+        rest = difference(self.samples, other.samples)
+        missing = len(other.samples) - (len(self.samples) - len(rest))
+        if missing or other.n_samples > self.n_samples:
+            raise InputError(f"{missing} of the {other.n_samples} samples to take out are not in this state")
+        return ELMState(self.HtH - other.HtH, self.HtY - other.HtY, self.n_samples - other.n_samples,
+                        self.yty - other.yty, self.origin, rest)
+
+    def with_classes(self, classes):
+        """The same state with HtY's columns put in the order of `classes`; new ones are zero.
+
+        With it, new classes are added to an old model without its images. InputError where one of its own classes
+        is not among them, or where the kind has no classes.
+        """
+        if self.origin is None or self.origin.kind != "classes":
+            raise InputError("only a state of classes can take new ones")
+        lost = [name for name in self.origin.classes if name not in classes]
+        if lost:
+            raise InputError(f"the new class list lacks {lost[0]!r}")
+        HtY = np.zeros((len(self.HtY), len(classes)))
+        HtY[:, [list(classes).index(name) for name in self.origin.classes]] = self.HtY
+        return replace(self, HtY=HtY, origin=replace(self.origin, classes=tuple(classes)), progress=None)
+
+    def _require_same(self, other):
         if self.HtH.shape != other.HtH.shape or self.HtY.shape != other.HtY.shape:
             raise InputError(f"states of {self.HtH.shape[0]} and {other.HtH.shape[0]} neurons, {self.HtY.shape[1]} and "
-                             f"{other.HtY.shape[1]} outputs do not add up")
+                             f"{other.HtY.shape[1]} outputs do not belong together")
         if (self.origin is None) != (other.origin is None):
-            raise InputError("a state that says what it belongs to cannot be added to one that does not")
+            raise InputError("a state that says what it belongs to does not go together with one that does not")
         if self.origin is not None:
             self.origin.require_same(other.origin)
-        samples = np.concatenate([self.samples, other.samples])
-        merged = np.unique(samples, axis=0) if len(samples) else samples
-        if len(merged) < len(samples):
-            raise InputError(f"these states share {len(samples) - len(merged)} samples, which would count twice")
-        return ELMState(self.HtH + other.HtH, self.HtY + other.HtY, self.n_samples + other.n_samples,
-                        self.yty + other.yty, self.origin, merged)
 
     @property
     def nbytes(self):
@@ -89,7 +124,7 @@ class ELMState:
 
     def save(self, path):
         """Write the state as one checksummed file, one triangle of HtH, whole or not at all."""
-        meta = {"n_samples": self.n_samples, "yty": self.yty,
+        meta = {"n_samples": self.n_samples, "yty": self.yty, "progress": self.progress,
                 "origin": None if self.origin is None else self.origin.to_json()}
         triangle = self.HtH[np.tril_indices(len(self.HtH))]
         save_container(path, KIND, meta, {"HtH_lower": triangle, "HtY": self.HtY, "samples": self.samples})
@@ -103,13 +138,36 @@ class ELMState:
         HtH[np.tril_indices(L)] = arrays["HtH_lower"]
         HtH += np.tril(HtH, -1).T
         origin = None if meta["origin"] is None else Origin.from_json(meta["origin"])
-        return cls(HtH, arrays["HtY"], meta["n_samples"], meta["yty"], origin, arrays["samples"])
+        return cls(HtH, arrays["HtY"], meta["n_samples"], meta["yty"], origin, arrays["samples"], meta["progress"])
 
 
-def sample_digests(ids):
-    """Sorted 16-byte digests of sample ids, uint8 (n, 16)."""
-    digests = b"".join(hashlib.blake2b(i.encode(), digest_size=16).digest() for i in ids)
-    return np.unique(np.frombuffer(digests, np.uint8).reshape(-1, 16), axis=0)
+def merge(states, union_classes=False):
+    """The sum of several states; with union_classes also of ones whose class lists differ."""
+    states = list(states)
+    if not states:
+        raise InputError("give at least one state")
+    if union_classes and all(state.origin is not None for state in states):
+        classes = list(dict.fromkeys(name for state in states for name in state.origin.classes))
+        states = [state.with_classes(classes) for state in states]
+    return functools.reduce(ELMState.__add__, states)
+
+
+def sorted_digests(digests):
+    """Digests uint8 (n, 16) in their order as byte strings; InputError where one occurs twice."""
+    keys = np.sort(_keys(digests))
+    if (keys[1:] == keys[:-1]).any():
+        raise InputError(f"{int((keys[1:] == keys[:-1]).sum())} samples occur twice: the same name and content")
+    return keys.view(np.uint8).reshape(-1, 16)
+
+
+def difference(digests, others):
+    """Those of `digests` that are not among `others`, sorted."""
+    return np.setdiff1d(_keys(digests), _keys(others)).view(np.uint8).reshape(-1, 16)
+
+
+def _keys(digests):
+    """Digests as sortable items; plain bytes would lose their trailing zeros."""
+    return np.ascontiguousarray(digests).view([("high", ">u8"), ("low", ">u8")]).reshape(-1)
 
 
 def _shortened(value):

@@ -46,6 +46,14 @@ def test_mse_needs_no_row(problem):
     assert found.best == pytest.approx(np.square(V[:, :found.n_neurons] @ beta - np.eye(C)[t]).sum() / len(V))
 
 
+def test_criteria_without_a_validation_set(problem):
+    (H, y), (V, t) = problem
+    folds = select([state(H, y), state(V, t)], criterion="cv", l2s=[0.01, 1.0], sizes=[3, L])
+    alone = select(state(H, y), criterion="gcv", l2s=[0.01, 1.0], sizes=[3, L])
+    for found in (folds, alone):
+        assert found.grid.shape == (2, 2) and found.best == found.grid.min()
+
+
 def test_ties_go_to_the_larger_l2_then_to_fewer_neurons():
     error = np.array([[0.5, 0.2, 0.2], [0.2, 0.5, 0.2], [0.5, 0.2, 0.2], [0.5, 0.5, 0.5]])
     assert _first_best(error) == (2, 1)

@@ -9,10 +9,21 @@ from scipy.linalg import solve_triangular
 from sklearn.linear_model import Ridge
 
 from mxelm.errors import InputError
-from mxelm.fused import grid_mse, solve
-from mxelm.fused.solver import IllConditionedWarning, factor, grid_scores
+from mxelm.fused import ELMState, solve
+from mxelm.fused.criteria import (
+    cross_validate,
+    factor,
+    generalized_cross_validation,
+    grid_mse,
+    grid_scores,
+)
+from mxelm.fused.solver import IllConditionedWarning
 
 N, L, C = 200, 40, 5
+
+
+def state_of(H, Y):
+    return ELMState(H.T @ H, H.T @ Y, len(H), float((Y ** 2).sum()))
 
 
 def rows(seed, n=N):
@@ -36,7 +47,9 @@ def test_inputs_stay_unchanged():
     A, B = H.T @ H, H.T @ Y
     before = A.copy(), B.copy()
     solve(A, B, 3.0, 17)
-    grid_mse(A, B, [1.0], (A, B, 1.0, 5))
+    state = ELMState(A, B, 5, 1.0)
+    grid_mse(state, state, [1.0])
+    generalized_cross_validation(state, [1.0])
     np.testing.assert_array_equal(A, before[0])
     np.testing.assert_array_equal(B, before[1])
 
@@ -73,7 +86,7 @@ def test_a_well_conditioned_system_does_not_warn():
 def test_grid_mse_is_the_error_of_every_model(seed, l2):
     H, Y = rows(seed)
     V, T = rows(seed + 100, 60)
-    errors = grid_mse(H.T @ H, H.T @ Y, [l2], (V.T @ V, V.T @ T, float((T ** 2).sum()), len(V)))
+    errors = grid_mse(state_of(H, Y), state_of(V, T), [l2])
     one_by_one = [np.square(V[:, :l] @ solve(H.T @ H, H.T @ Y, l2, l) - T).sum() / len(V) for l in range(1, L + 1)]
     np.testing.assert_allclose(errors[0], one_by_one, rtol=1e-9)
 
@@ -119,3 +132,27 @@ def test_broken_matrices_are_refused():
     A[1, 1] = np.nan
     with pytest.raises(InputError, match="NaN"):
         solve(A, np.ones((3, 1)), 1.0)
+
+
+def test_cross_validation_is_one_fold_and_model_at_a_time():
+    parts = [rows(seed, 40 + seed) for seed in range(3)]
+    errors = cross_validate([state_of(H, Y) for H, Y in parts], [0.3])
+    for l in (1, 9, L):
+        total = 0.0
+        for k, (V, T) in enumerate(parts):
+            H = np.concatenate([H for i, (H, _) in enumerate(parts) if i != k])
+            Y = np.concatenate([Y for i, (_, Y) in enumerate(parts) if i != k])
+            total += np.square(V[:, :l] @ solve(H.T @ H, H.T @ Y, 0.3, l) - T).sum()
+        assert errors[0, l - 1] == pytest.approx(total / sum(len(V) for V, _ in parts), rel=1e-9)
+    with pytest.raises(InputError, match="at least 2"):
+        cross_validate([state_of(*parts[0])], [0.3])
+
+
+def test_gcv_is_its_definition():
+    H, Y = rows(4)
+    found = generalized_cross_validation(state_of(H, Y), [0.7])
+    for l in (1, 12, L):
+        V = H[:, :l]
+        hat = V @ np.linalg.solve(V.T @ V + 0.7 * np.eye(l), V.T)
+        expected = np.square(Y - hat @ Y).sum() / N / (1 - np.trace(hat) / N) ** 2
+        assert found[0, l - 1] == pytest.approx(expected, rel=1e-9)

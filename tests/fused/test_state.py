@@ -6,7 +6,7 @@ import pytest
 
 from mxelm.errors import FileError, InputError
 from mxelm.fused import ELMState, Projection
-from mxelm.fused.state import Origin, sample_digests
+from mxelm.fused.state import Origin, merge, sorted_digests
 from mxelm.preprocessing import Preprocessing
 
 L, C = 9, 3
@@ -14,10 +14,14 @@ ORIGIN = Origin({"symbol": "a", "params": "b"}, "flatten_output", Preprocessing(
                 "classes", ("x", "y", "z"))
 
 
+def digests(names):
+    return sorted_digests(np.array([list(name.encode().ljust(16, b"\0")) for name in names], np.uint8))
+
+
 def state(seed, names, origin=ORIGIN):
     rng = np.random.default_rng(seed)
     H, Y = rng.normal(size=(len(names), L)), rng.normal(size=(len(names), C))
-    return ELMState(H.T @ H, H.T @ Y, len(names), float((Y ** 2).sum()), origin, sample_digests(names))
+    return ELMState(H.T @ H, H.T @ Y, len(names), float((Y ** 2).sum()), origin, digests(names))
 
 
 def test_sum_of_states():
@@ -55,7 +59,7 @@ def test_states_that_do_not_belong_together(change, word):
 
 
 def test_sizes_that_do_not_fit():
-    with pytest.raises(InputError, match="do not add up"):
+    with pytest.raises(InputError, match="do not belong together"):
         ELMState(np.eye(3), np.ones((3, 1)), 1) + ELMState(np.eye(2), np.ones((2, 1)), 1)
 
 
@@ -118,3 +122,30 @@ def test_foreign_files(tmp_path):
 
 def test_bytes_do_not_depend_on_samples():
     assert state(0, ["p"]).nbytes == state(0, list("pqrstuv")).nbytes == 8 * (L * (L + 1) // 2 + L * C)
+
+
+def test_subtraction_takes_a_shard_out_again():
+    a, b = state(0, ["p", "q"]), state(1, ["r"])
+    rest = (a + b) - b
+    np.testing.assert_allclose(rest.HtH, a.HtH, atol=1e-12)
+    np.testing.assert_array_equal(rest.samples, a.samples)
+    assert rest.n_samples == 2
+    with pytest.raises(InputError, match="1 of the 1 samples"):
+        a - b
+
+
+def test_union_of_classes_adds_columns_without_images():
+    a = state(0, ["p", "q"])
+    b = state(1, ["r"], dataclasses.replace(ORIGIN, classes=("z", "w", "x")))
+    with pytest.raises(InputError, match="classes"):
+        merge([a, b])
+    both = merge([a, b], union_classes=True)
+    assert both.origin.classes == ("x", "y", "z", "w")
+    expected = np.column_stack([a.HtY[:, 0] + b.HtY[:, 2], a.HtY[:, 1], a.HtY[:, 2] + b.HtY[:, 0], b.HtY[:, 1]])
+    np.testing.assert_allclose(both.HtY, expected)
+    np.testing.assert_allclose(both.HtH, a.HtH + b.HtH)
+
+
+def test_the_same_sample_twice_in_one_state_is_refused():
+    with pytest.raises(InputError, match="occur twice"):
+        digests(["p", "q", "p"])

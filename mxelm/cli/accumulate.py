@@ -1,0 +1,32 @@
+"""mxelm accumulate: one pass of a set, or of a shard of it, kept as a state."""
+from mxelm.cli import options
+
+
+def add_arguments(parser):
+    options.add_data(parser)
+    options.add_backbone(parser)
+    options.add_elm(parser)
+    parser.add_argument("--shard", metavar="i/n", type=options.shard, help="part i of n of the images, i from 1 to n")
+    parser.add_argument("--class-weight", choices=("balanced",), help="weigh the classes alike, whatever their counts")
+    parser.add_argument("--resume", action="store_true", help="go on from the state in --out if it is there")
+    parser.add_argument("--out", required=True, metavar="STATE", help="the state to write, as the pass goes")
+
+
+def run(args):
+    from mxelm import fused
+    from mxelm.files import require_writable
+    require_writable(args.out)
+    dataset = options.load_data(args)
+    backbone = options.load_backbone(args)
+    projection = options.projection(args, backbone, dataset)
+    if args.shard:
+        dataset = dataset.shard(*args.shard)
+    state, skipped = fused.accumulate(backbone, dataset, projection, args.method, args.batch, args.skip_bad,
+                                      args.class_weight, args.out, args.resume, progress=not args.json)
+    return {"state": args.out, **options.state_summary(state), "skipped": [list(entry) for entry in skipped]}
+
+
+def show(result):
+    options.show_skipped(result)
+    print(f"{result['state']}: {result['n_samples']} images, {result['n_neurons']} neurons, {result['n_outputs']} "
+          f"outputs, {result['bytes']:,} bytes")

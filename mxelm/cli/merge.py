@@ -1,0 +1,21 @@
+"""mxelm merge: add states of disjoint samples."""
+from mxelm.cli import options
+
+
+def add_arguments(parser):
+    parser.add_argument("states", metavar="STATE", nargs="+", help="states of the same backbone, W and classes")
+    parser.add_argument("--union-classes", action="store_true", help="also where their class lists differ")
+    parser.add_argument("--out", required=True, metavar="STATE", help="the state to write")
+
+
+def run(args):
+    from mxelm import fused
+    from mxelm.files import require_writable
+    require_writable(args.out)
+    state = fused.merge(map(fused.ELMState.load, args.states), args.union_classes)
+    state.save(args.out)
+    return {"state": args.out, **options.state_summary(state)}
+
+
+def show(result):
+    print(f"{result['state']}: {result['n_samples']} images, {result['n_outputs']} outputs")

@@ -1,0 +1,18 @@
+"""mxelm subtract: take a bad or withdrawn shard out of a state again."""
+from mxelm.cli import options
+from mxelm.cli.merge import show  # noqa: F401  part of what a command module offers
+
+
+def add_arguments(parser):
+    parser.add_argument("state", metavar="STATE")
+    parser.add_argument("shard", metavar="SHARD", help="a state whose samples are all in STATE")
+    parser.add_argument("--out", required=True, metavar="STATE", help="the state to write")
+
+
+def run(args):
+    from mxelm.files import require_writable
+    from mxelm.fused import ELMState
+    require_writable(args.out)
+    state = ELMState.load(args.state) - ELMState.load(args.shard)
+    state.save(args.out)
+    return {"state": args.out, **options.state_summary(state)}

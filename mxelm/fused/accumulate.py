@@ -1,0 +1,109 @@
+"""One pass of a dataset through the fused network, saved as it goes and resumable bit for bit."""
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mxelm.errors import FileError, InputError
+from mxelm.files import remove_leftovers
+from mxelm.fused.accumulator import FusedAccumulator
+from mxelm.fused.state import ELMState, Origin, sorted_digests
+
+# Images between two points at which a run may be saved. Blocks of rows end there whether it is saved or not, which is
+# what makes an interrupted and an uninterrupted run the same bit for bit.
+EVERY = 2048
+SAVE_SECONDS = 30.0  # at least this long between two saves
+
+
+def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=False, class_weight=None, save=None,
+               resume=False, progress=False):
+    """The ELMState of a pass over `dataset`, and the images left out by skip_bad as (id, reason).
+
+    class_weight: dict of class name -> weight, or "balanced" (n / (n_outputs * count)); None weighs all alike.
+    save: path of the state, written as the pass goes. resume: go on from that file if it is there; a finished one is
+    returned as it is. Raises FileError when the file there is of another run.
+    Source: Arcada, section 2, steps 1-4.
+    """
+    weights, weighting = _class_weights(dataset, class_weight)
+    origin = Origin(backbone.digest, backbone.cut, backbone.preprocessing, projection, dataset.kind,
+                    tuple(dataset.classes), weighting)
+    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method, batch)
+    done, skipped, samples = 0, [], [np.empty((0, 16), np.uint8)]
+    identity = _identity(dataset)
+    if save is not None and resume and Path(save).exists():
+        remove_leftovers(save)
+        state = _of_this_run(save, origin, identity)
+        done, skipped = state.progress["done"], [tuple(entry) for entry in state.progress["skipped"]]
+        if done == len(dataset):
+            return state, skipped
+        samples.append(state.samples)
+        accumulator.restore(state)
+    saved_at = time.monotonic()
+    with tqdm(total=len(dataset), initial=done, desc="accumulate", unit="image", disable=not progress) as bar:
+        while True:
+            part = dataset.take(np.arange(done, min(done + EVERY, len(dataset))))
+            rows, left_out = _pass(accumulator, part, backbone.preprocessing, batch, skip_bad, weights, bar)
+            done += len(part)
+            skipped += left_out
+            samples.append(part.take(rows).digests())
+            accumulator.flush()
+            finished = done == len(dataset)
+            if finished or (save is not None and time.monotonic() - saved_at >= SAVE_SECONDS):
+                state = ELMState(*accumulator.matrices(), accumulator.n_samples, accumulator.yty, origin,
+                                 sorted_digests(np.concatenate(samples)),
+                                 {**identity, "done": done, "skipped": [list(entry) for entry in skipped]})
+                if save is not None:
+                    state.save(save)
+                    saved_at = time.monotonic()
+            if finished:
+                return state, skipped
+
+
+def _pass(accumulator, part, preprocessing, batch, skip_bad, weights, bar):
+    batches, rows = part.module_iter(batch, preprocessing, skip_bad=skip_bad), []
+    for one in batches:
+        accumulator.update(one.data[0], one.label[0], None if weights is None else weights[part.targets[one.index]])
+        rows.append(one.index)
+        bar.update(len(one.index))
+    return np.concatenate(rows), batches.skipped
+
+
+def _class_weights(dataset, class_weight):
+    """(weights float64 (n_outputs,) or None, what the state records of them)."""
+    if class_weight is None:
+        return None, None
+    if dataset.kind != "classes":
+        raise InputError(f"class weights need classes; {dataset.name} has {dataset.kind} targets")
+    if class_weight == "balanced":
+        counts = np.bincount(dataset.targets, minlength=dataset.n_outputs)
+        weights = len(dataset) / (dataset.n_outputs * np.maximum(counts, 1))
+    else:
+        unknown = [name for name in class_weight if name not in dataset.classes]
+        if unknown:
+            raise InputError(f"class weights name {unknown[0]!r}, which is no class of {dataset.name}")
+        weights = np.array([float(class_weight.get(name, 1.0)) for name in dataset.classes])
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise InputError("class weights must be finite numbers >= 0")
+    return weights, dict(zip(dataset.classes, weights.tolist()))
+
+
+def _identity(dataset):
+    """Which samples in which order a run is over, so that another run's file is not mistaken for its beginning."""
+    ids = hashlib.sha256("\n".join(dataset.ids).encode() + dataset.targets.tobytes()).hexdigest()
+    return {"dataset": dataset.name, "samples": ids, "of": len(dataset)}
+
+
+def _of_this_run(path, origin, identity):
+    state = ELMState.load(path)
+    if state.origin is None or not state.progress:
+        raise FileError(f"{path} is not the state of a pass: choose another file")
+    try:
+        origin.require_same(state.origin)
+    except InputError as error:
+        raise FileError(f"{path} is of another run: {error}") from None
+    if any(state.progress[name] != value for name, value in identity.items()):
+        raise FileError(f"{path} is of a run over other samples ({state.progress['of']} of {state.progress['dataset']}):"
+                        " choose another file")
+    return state

@@ -1,0 +1,114 @@
+"""What a model is chosen by, for every l2 and EVERY size from one factorisation an l2.
+
+With RᵀR = A + l2 I (R upper triangular) the factor of a leading block is the leading block of the factor. So with
+z = R⁻ᵀB, the scores of the model of l neurons are the running sum of V z over the first l columns of V = H R⁻¹, and its
+squared error needs no rows at all: (yᵀy - 2 Σ (R⁻ᵀB_val ∘ z) + Σ (R⁻ᵀ A_val R⁻¹) ∘ zzᵀ) / n, sums over the leading l.
+Source: Arcada, section 2, the two paragraphs after step 5: l2 and size are tuned on the existing matrices.
+"""
+import warnings
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
+
+from mxelm.errors import InputError
+from mxelm.fused.solver import IllConditionedWarning, check, check_l2, regularised
+
+
+def factor(HtH, l2):
+    """R, upper triangular, RᵀR = HtH + l2 I, for all sizes at once; jitter, reported, where rounding forbids it.
+
+    The jitter is the smallest power of ten times the mean diagonal that lets the factorisation pass.
+    """
+    jitter = 0.0
+    while True:
+        try:
+            return cholesky(regularised(HtH, l2 + jitter), overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            mean = np.trace(HtH) / len(HtH)
+            jitter = max(10 * jitter, np.finfo(float).eps * (mean if mean > 0 else 1.0))
+            warnings.warn(f"HtH + {l2:g} I is singular to working precision: {jitter:.1e} added to its diagonal",
+                          IllConditionedWarning, stacklevel=2)
+
+
+def grid_scores(R, z, H, sizes):
+    """Yield the scores (n, n_outputs) of rows H float64 (n, n_neurons) for each of the rising `sizes`.
+
+    R: factor of HtH + l2 I. z = R⁻ᵀ HtY.
+    """
+    V = solve_triangular(R, H.T, trans="T", check_finite=False).T
+    scores, before = np.zeros((len(H), z.shape[1])), 0
+    for l in sizes:
+        scores += V[:, before:l] @ z[before:l]
+        before = l
+        yield scores
+
+
+def grid_mse(train, validation, l2s):
+    """Squared error a validation sample, of every l2 and every size, from accumulators alone.
+
+    train, validation: ELMStates (or objects with HtH, HtY, yty, n_samples). float64 (len(l2s), n_neurons), entry
+    [i, l-1] for l2s[i] and l neurons, summed over outputs.
+    """
+    HtH, HtY = check(train.HtH, train.HtY)
+    _require_samples(validation)
+    return np.stack([_squares(*_solved(HtH, HtY, l2), validation) / validation.n_samples for l2 in l2s])
+
+
+def cross_validate(folds, l2s):
+    """The same by exact K-fold cross-validation, without a validation set: each state in turn is the fold left out.
+
+    folds: at least two ELMStates of disjoint samples. The training matrices of a fold are the total minus the fold.
+    """
+    if len(folds) < 2:
+        raise InputError(f"cross-validation needs at least 2 states, one a fold, got {len(folds)}")
+    total, errors = sum(folds[1:], folds[0]), 0.0
+    for fold in folds:
+        errors = errors + grid_mse(total - fold, fold, l2s) * fold.n_samples
+    return errors / total.n_samples
+
+
+def generalized_cross_validation(train, l2s):
+    """GCV of every l2 and every size from one state: (RSS / n) / (1 - tr / n)², tr the trace of the hat matrix.
+
+    inf where the trace reaches n: as many effective parameters as samples. Source: Golub, Heath and Wahba, 1979.
+    """
+    HtH, HtY = check(train.HtH, train.HtY)
+    _require_samples(train)
+    n, scores = train.n_samples, []
+    for l2 in l2s:
+        R, z = _solved(HtH, HtY, l2)
+        trace = np.cumsum(np.diag(_congruence(HtH, R)))
+        free = 1 - trace / n
+        rss = np.maximum(_squares(R, z, train), 0) / n
+        scores.append(np.where(free > 1e-9, rss / np.maximum(free, 1e-9) ** 2, np.inf))
+    return np.stack(scores)
+
+
+def _solved(HtH, HtY, l2):
+    R = factor(HtH, check_l2(l2))
+    return R, solve_triangular(R, HtY, trans="T", check_finite=False)
+
+
+def _squares(R, z, held):
+    """Σ |y - scores|² over the samples of `held`, float64 (n_neurons,), for every leading size."""
+    A, B = check(held.HtH, held.HtY)
+    b = solve_triangular(R, B, trans="T", check_finite=False)
+    products = np.triu(_congruence(A, R))
+    products *= z @ z.T
+    diagonal = np.diag(products)
+    # a leading block grows by a column and its mirrored row
+    blocks = np.cumsum(2 * products.sum(axis=0) - diagonal)
+    return held.yty - 2 * np.cumsum((b * z).sum(axis=1)) + blocks
+
+
+def _congruence(A, R):
+    """R⁻ᵀ A R⁻¹, its upper triangle: half the cost of two triangular solves."""
+    M, info = lapack.dsygst(A, R, itype=1)
+    if info:
+        raise InputError(f"LAPACK's dsygst refused the matrices (info {info})")
+    return M
+
+
+def _require_samples(state):
+    if state.n_samples < 1:
+        raise InputError("there is no sample to choose by")
