@@ -14,9 +14,9 @@ def run(args):
         found["features"] = runtime.features()
     except MxelmError as error:
         return {**found, "problem": str(error), "exit_code": 1}
+    from mxelm import data
     from mxelm.backbones import manifest
     from mxelm.backbones.loading import resolve
-    from mxelm import data
     weights = {"inception_small": None, **manifest.known()}
     return {**found, "data": {name: _place(data.find, name) for name in data.KNOWN if name != "digits"},
             "weights": {name: _place(resolve, name) for name in weights}}

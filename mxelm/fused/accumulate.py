@@ -104,6 +104,6 @@ def _of_this_run(path, origin, identity):
     except InputError as error:
         raise FileError(f"{path} is of another run: {error}") from None
     if any(state.progress[name] != value for name, value in identity.items()):
-        raise FileError(f"{path} is of a run over other samples ({state.progress['of']} of {state.progress['dataset']}):"
-                        " choose another file")
+        raise FileError(f"{path} is of a run over other samples ({state.progress['of']} of "
+                        f"{state.progress['dataset']}): choose another file")
     return state

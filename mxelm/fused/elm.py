@@ -36,6 +36,12 @@ class _ELM(BaseEstimator):
         self.random_state = random_state
 
     @property
+    def bias_(self):
+        """Biases of the neurons, float64 (n_neurons,)."""
+        check_is_fitted(self)
+        return self._running.bias
+
+    @property
     def beta_(self):
         """Weights of the neurons, float64 (n_neurons, n_outputs); solved when first asked for."""
         check_is_fitted(self)
@@ -72,15 +78,16 @@ class _ELM(BaseEstimator):
 
 
 class ELMClassifier(ClassifierMixin, _ELM):
-    """An ELM over feature rows X (n_samples, n_features): scores tanh(XWᵀ) beta + intercept, one column a class.
+    """An ELM over feature rows X (n_samples, n_features): scores tanh(XWᵀ + bias) beta + intercept.
 
     n_neurons: int, size of the hidden layer. l2: number >= 0; it may be changed after fitting, the next prediction
     solves again from the same sums. scale: standard deviation of W's entries, 1/sqrt(n_features) by default, which
     suits standardised features. random_state: an int is the seed of W, as in `mxelm.fused.Projection`.
     class_weight: dict of class -> weight, or "balanced" (`fit` only), times sample_weight.
-    Fitted: classes_, n_features_in_, projection_, beta_ (n_neurons, n_classes), intercept_ (n_classes,).
+    Fitted: classes_, n_features_in_, projection_ (its W is (n_neurons, n_features)), bias_ (n_neurons,),
+    beta_ (n_neurons, n_classes), intercept_ (n_classes,).
     Raises InputError (a ValueError) for values that cannot be used.
-    Source: Arcada, section 2, with an intercept (see mxelm.fused.running).
+    Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.running).
     """
 
     def __init__(self, n_neurons=1000, l2=1.0, scale=None, random_state=None, class_weight=None):
@@ -159,12 +166,12 @@ class ELMClassifier(ClassifierMixin, _ELM):
 
 
 class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
-    """An ELM over feature rows X (n_samples, n_features): tanh(XWᵀ) beta + intercept for y of one or more columns.
+    """An ELM over feature rows X (n_samples, n_features): tanh(XWᵀ + bias) beta + intercept, the estimate of y.
 
     n_neurons, l2, scale, random_state: as of ELMClassifier.
-    Fitted: n_features_in_, projection_, beta_ (n_neurons, n_outputs), intercept_ (n_outputs,).
+    Fitted: n_features_in_, projection_, bias_ (n_neurons,), beta_ (n_neurons, n_outputs), intercept_ (n_outputs,).
     Raises InputError (a ValueError) for values that cannot be used.
-    Source: Arcada, section 2, with an intercept (see mxelm.fused.running).
+    Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.running).
     """
 
     def fit(self, X, y, sample_weight=None):

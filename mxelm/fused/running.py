@@ -1,8 +1,9 @@
-"""An ELM over ready features, without scikit-learn: rows in, in any portions; the solution out, when it is asked for.
+"""An ELM over ready features, without scikit-learn: rows in, in any portions; the solution out, when asked for.
 
-The same sums and the same solver as behind a network, in float64 throughout. One thing is added: an intercept. Pooled
-features are non-negative, but ready ones may lie on both sides of zero, and since tanh(XW) is odd, no model without
-an intercept could give x and -x the same class.
+The same sums and the same solver as behind a network, in float64 throughout. Two things are added, a bias in every
+neuron and an intercept. Pooled features are non-negative, but ready ones may lie on both sides of zero, and tanh(XWᵀ)
+is odd there: without a bias no model could tell a circle from what surrounds it, without an intercept none could give
+x and -x the same class where features are large.
 """
 import copy
 
@@ -14,15 +15,18 @@ from mxelm.fused.sums import BLOCK, Sums
 
 
 class RunningELM:
-    """HᵀH and HᵀY of H = tanh(XWᵀ) with a column of ones beside it, over rows that come in any portions.
+    """HᵀH and HᵀY of H = tanh(XWᵀ + bias) with a column of ones beside it, over rows that come in any portions.
 
     Rows wait until a block of them is full, then pass through W and into the sums together: the same rows in the
     same order give the same bits, however they were portioned and whenever a solution was asked for in between.
-    projection: Projection. n_outputs: columns of Y.
+    projection: Projection. n_outputs: columns of Y. The bias follows from the projection: it varies as much as XWᵀ
+    does on standardised features.
     """
 
     def __init__(self, projection, n_outputs):
         self.W = projection.W.astype(np.float64)  # (n_neurons, n_features)
+        spread = projection.scale * np.sqrt(projection.n_features)
+        self.bias = spread * np.random.default_rng([projection.seed, 1]).standard_normal(projection.n_neurons)
         self._sums = Sums(projection.n_neurons + 1, n_outputs)
         self._X = np.empty((BLOCK, projection.n_features))
         self._Y = np.empty((BLOCK, n_outputs))
@@ -69,6 +73,7 @@ class RunningELM:
 
     def _hidden(self, X):
         H = X @ self.W.T
+        H += self.bias
         return np.tanh(H, out=H)
 
     def _waiting_rows(self):

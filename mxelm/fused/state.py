@@ -45,8 +45,9 @@ class Origin:
         for name, mine in self.to_json().items():
             theirs = other.to_json()[name]
             if mine != theirs:
+                remedy = "; the union of classes can be merged (--union-classes)" if name == "classes" else ""
                 raise InputError(f"these states do not belong together: their {name} differs "
-                                 f"({_shortened(mine)} and {_shortened(theirs)})")
+                                 f"({_shortened(mine)} and {_shortened(theirs)}){remedy}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +109,13 @@ class ELMState:
         return replace(self, HtY=HtY, origin=replace(self.origin, classes=tuple(classes)), progress=None)
 
     def _require_same(self, other):
-        if self.HtH.shape != other.HtH.shape or self.HtY.shape != other.HtY.shape:
-            raise InputError(f"states of {self.HtH.shape[0]} and {other.HtH.shape[0]} neurons, {self.HtY.shape[1]} and "
-                             f"{other.HtY.shape[1]} outputs do not belong together")
         if (self.origin is None) != (other.origin is None):
             raise InputError("a state that says what it belongs to does not go together with one that does not")
         if self.origin is not None:
             self.origin.require_same(other.origin)
+        if self.HtH.shape != other.HtH.shape or self.HtY.shape != other.HtY.shape:
+            raise InputError(f"states of {self.HtH.shape[0]} and {other.HtH.shape[0]} neurons, {self.HtY.shape[1]} and "
+                             f"{other.HtY.shape[1]} outputs do not belong together")
 
     @property
     def nbytes(self):

@@ -19,20 +19,22 @@ MOST_TICKS = 12  # of a grid's sizes that are all named below the axis
 ANNOTATED_CLASSES = 20  # up to here the cells of a confusion matrix are large enough for numbers
 
 
-def grid_heatmap(path, accuracy, l2s, sizes, chosen):
-    """Draw the accuracy of every (l2, number of neurons).
+def grid_heatmap(path, accuracy, l2s, sizes, chosen, error=None):
+    """Draw the accuracy, or another criterion, of every (l2, number of neurons).
 
     path: .png, .svg or .pdf. accuracy: float (n_l2, n_sizes) in 0..1, NaN where there is none. l2s: (n_l2,) positive,
-    sizes: (n_sizes,), both ascending. chosen: (l2, n_neurons), marked. Raises InputError for what does not fit.
+    sizes: (n_sizes,), both ascending. chosen: (l2, n_neurons), marked. error: name of the criterion where the values
+    are errors (lower is better) instead. Raises InputError for what does not fit.
     """
     accuracy, l2s, sizes = np.asarray(accuracy, float), np.asarray(l2s, float), np.asarray(sizes, float)
     _refuse_grid(accuracy, l2s, sizes)
     geometric = len(sizes) > 2 and sizes[0] > 0 and sizes[-1] - sizes[-2] > 4 * (sizes[1] - sizes[0])
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    low = np.nanquantile(accuracy, 0.1)  # the poorest models would else take all of the colours
-    image = axes.pcolormesh(_edges(sizes, geometric), _edges(l2s, True), accuracy, vmin=low, cmap="viridis",
-                            rasterized=True)
+    # the poorest models would else take all of the colours
+    worst = {"vmin": np.nanquantile(accuracy, 0.1)} if error is None else {"vmax": np.nanquantile(accuracy, 0.9)}
+    image = axes.pcolormesh(_edges(sizes, geometric), _edges(l2s, True), accuracy, rasterized=True,
+                            cmap="viridis" if error is None else "viridis_r", **worst)
     axes.set(yscale="log", xscale="log" if geometric else "linear", xlabel="number of hidden neurons", ylabel="l2")
     if geometric and len(sizes) <= MOST_TICKS:
         axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
@@ -40,8 +42,10 @@ def grid_heatmap(path, accuracy, l2s, sizes, chosen):
     for width, colour in ((3.5, "white"), (1.3, "black")):  # seen on dark and on light cells
         axes.plot(chosen[1], chosen[0], "o", ms=10, mfc="none", mec=colour, mew=width, clip_on=False)
     axes.set_title(f"chosen (circle): l2 = {chosen[0]:.3g}, {chosen[1]} neurons", fontsize="medium")
-    clipped = "min" if low > np.nanmin(accuracy) else "neither"
-    figure.colorbar(image, label="validation accuracy", format=PercentFormatter(1), extend=clipped)
+    if error is None:
+        figure.colorbar(image, label="validation accuracy", format=PercentFormatter(1), extend="min")
+    else:
+        figure.colorbar(image, label=error, extend="max")
     _save(figure, path)
 
 

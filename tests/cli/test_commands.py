@@ -13,8 +13,8 @@ from mxelm.cli import COMMANDS, main
 
 
 def mxelm(*arguments, cwd=None, **options):
-    return subprocess.run([sys.executable, "-m", "mxelm", *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
-                          timeout=120, **options)
+    return subprocess.run([sys.executable, "-m", "mxelm", *map(str, arguments)], cwd=cwd, capture_output=True,
+                          text=True, timeout=120, **options)
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_fit_predict_evaluate_info(trained, image_folder, tmp_path):
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(mxelm("info", prefix, "--json").stdout)["kind"] == "predictor"
     assert json.loads(mxelm("info", tmp_path / "a.state", "--json").stdout)["n_samples"] == 36
-    assert json.loads(mxelm("info", f"{prefix}-0000.params", "--json").stdout)["arrays"]["beta"].startswith("float32 (3,")
+    arrays = json.loads(mxelm("info", f"{prefix}-0000.params", "--json").stdout)["arrays"]
+    assert arrays["beta"].startswith("float32 (3,")
 
 
 def test_like_takes_the_same_W(trained, tiny_checkpoint, image_folder, tmp_path):
@@ -184,8 +185,9 @@ def test_predict_refuses_what_is_no_image(refused, trained, tmp_path):
 
 
 def test_interrupt_is_clean(tiny_checkpoint, tmp_path):
-    process = subprocess.Popen([sys.executable, "-m", "mxelm", "fit", "--data", "digits", "--checkpoint", tiny_checkpoint,
-                                "--neurons", "3000", "--out", str(tmp_path / "model")], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "mxelm", "fit", "--data", "digits", "--checkpoint", tiny_checkpoint, "--neurons",
+               "3000", "--out", str(tmp_path / "model")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     seen = ""
     while "accumulate" not in seen and process.poll() is None:
         seen += process.stderr.read(1)

@@ -1,0 +1,107 @@
+"""accumulate, merge, subtract and solve: a model from shards, without seeing an image again."""
+import json
+
+import numpy as np
+import pytest
+
+from mxelm.cli import main
+from mxelm.fused import ELMState, Predictor
+
+
+@pytest.fixture
+def run(capsys):
+    """A function: the JSON that a command prints, or its sentence on stderr where `code` says that it must fail."""
+    def call(*arguments, code=0):
+        returned = main([*map(str, arguments), "--json"])
+        said = capsys.readouterr()
+        assert returned == code, said.err
+        return json.loads(said.out) if code == 0 else said.err
+
+    return call
+
+
+@pytest.fixture
+def shards(run, tiny_checkpoint, image_folder, tmp_path):
+    """Paths of a whole state and of three shards of it that use the same W."""
+    common = ["--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 30]
+    run("accumulate", *common, "--out", tmp_path / "whole.state")
+    for i in (1, 2, 3):
+        run("accumulate", *common, "--seed", i, "--like", tmp_path / "whole.state", "--shard", f"{i}/3", "--out",
+            tmp_path / f"{i}.state")
+    return tmp_path / "whole.state", [tmp_path / f"{i}.state" for i in (1, 2, 3)]
+
+
+def test_merge_and_subtract(run, shards, tmp_path):
+    whole, parts = shards
+    assert run("merge", *parts, "--out", tmp_path / "sum.state")["n_samples"] == 36
+    a, b = ELMState.load(whole), ELMState.load(tmp_path / "sum.state")
+    np.testing.assert_allclose(a.HtH, b.HtH, rtol=1e-6, atol=1e-6 * np.abs(a.HtH).max())
+    np.testing.assert_array_equal(a.samples, b.samples)
+    run("subtract", tmp_path / "sum.state", parts[1], "--out", tmp_path / "rest.state")
+    run("merge", parts[0], parts[2], "--out", tmp_path / "two.state")
+    rest, two = ELMState.load(tmp_path / "rest.state"), ELMState.load(tmp_path / "two.state")
+    np.testing.assert_allclose(rest.HtH, two.HtH, atol=1e-9 * np.abs(a.HtH).max())
+    np.testing.assert_array_equal(rest.samples, two.samples)
+    assert "share 12 samples" in run("merge", whole, parts[0], "--out", tmp_path / "x.state", code=1)
+    assert "not in this state" in run("subtract", parts[0], parts[1], "--out", tmp_path / "x.state", code=1)
+    assert not (tmp_path / "x.state").exists()
+
+
+@pytest.mark.parametrize("way, criterion", [(["all"], "cv"), (["one"], "gcv"), (["one", "--validation"], "mse")])
+def test_solve_without_an_image(run, shards, tiny_checkpoint, image_folder, tmp_path, way, criterion):
+    whole, parts = shards
+    states = parts if way[0] == "all" else parts[:1]
+    extra = ["--validation", parts[1]] if len(way) > 1 else []
+    said = run("solve", *states, "--checkpoint", tiny_checkpoint, *extra, "--picture", tmp_path / "grid.png", "--out",
+               tmp_path / "model")
+    assert said["criterion"] == criterion and said["n_samples"] == 12 * len(states)
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert run("evaluate", tmp_path / "model", "--images", image_folder)["accuracy"] > 0.7
+
+
+def test_solve_is_fit_with_the_same_numbers(run, shards, tiny_checkpoint, image_folder, tmp_path):
+    whole, _ = shards
+    run("solve", whole, "--checkpoint", tiny_checkpoint, "--l2", 0.5, "--neurons", 20, "--out", tmp_path / "a")
+    run("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--l2", 0.5, "--neurons", 30, "--out",
+        tmp_path / "b", "--like", whole)
+    a, b = (Predictor.load(str(tmp_path / name)).network.arg_params for name in "ab")
+    np.testing.assert_array_equal(a["W"].asnumpy(), b["W"].asnumpy()[:20])
+    assert a["beta"].shape == (3, 20) and b["beta"].shape == (3, 30)
+
+
+def test_states_of_other_classes_merge_by_union(run, tiny_checkpoint, image_folder, tmp_path, shards):
+    whole, _ = shards
+    new = tmp_path / "new" / "violet"
+    new.mkdir(parents=True)
+    for path in (image_folder / "red").iterdir():
+        (new / path.name).write_bytes(path.read_bytes() + b"\0")
+    run("accumulate", "--images", tmp_path / "new", "--checkpoint", tiny_checkpoint, "--like", whole, "--out",
+        tmp_path / "new.state")
+    assert "classes" in run("merge", whole, tmp_path / "new.state", "--out", tmp_path / "x.state", code=1)
+    said = run("merge", whole, tmp_path / "new.state", "--union-classes", "--out", tmp_path / "x.state")
+    assert said["n_outputs"] == 4
+    assert ELMState.load(tmp_path / "x.state").origin.classes == ("blue", "green", "red", "violet")
+
+
+def test_damaged_and_foreign_states_are_named(run, shards, tiny_checkpoint, tmp_path):
+    whole, parts = shards
+    damaged = bytearray(whole.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    (tmp_path / "damaged.state").write_bytes(damaged)
+    assert "damaged.state" in run("merge", tmp_path / "damaged.state", parts[0], "--out", tmp_path / "x", code=1)
+    (tmp_path / "cut.state").write_bytes(whole.read_bytes()[:-50])
+    assert "cut.state" in run("solve", tmp_path / "cut.state", "--checkpoint", tiny_checkpoint, "--out", tmp_path / "m",
+                              code=1)
+    assert "note.txt" in run("merge", tmp_path / "note.txt", "--out", tmp_path / "x", code=1)
+
+
+def test_solve_refuses_another_backbone(run, shards, tmp_path):
+    from conftest import tiny_params, tiny_symbol
+
+    from mxelm.backbones.checkpoint import save_checkpoint
+    from mxelm.preprocessing import Preprocessing
+    symbol = tiny_symbol()
+    save_checkpoint(str(tmp_path / "other"), symbol, *tiny_params(symbol, seed=9), Preprocessing(
+        (16, 16), "stretch", mean=100.0, scale=0.02).to_json())
+    assert "not the backbone" in run("solve", shards[0], "--checkpoint", tmp_path / "other", "--out", tmp_path / "m",
+                                     code=1)
