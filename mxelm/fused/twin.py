@@ -1,9 +1,13 @@
 """The Gluon twin of the fused graph: the same layers, names and numbers as a HybridBlock.
 
 `FusedELM` is Arcada's listing once more, with F for mx.sym: traced to a Symbol it is the graph of `fuse`, node for
-node. It runs as it stands, hybridized, with the fused backend (`optimize_for(..., backend="MKLDNN")`), or exported.
-Source: Arcada, sections 2 and 3.
+node. It runs as it stands, hybridized, exported, or with the fused backend, `optimize_for(..., backend="MKLDNN")`:
+then bit for bit as a Module does, for inference only (MXNet 1.9.1 lets one train such a block, and every gradient is
+zero). Source: Arcada, sections 2 and 3.
 """
+import json
+from collections import Counter
+
 from mxelm.backbones.checkpoint import save_checkpoint
 from mxelm.fused.accumulator import BlasAccumulator
 from mxelm.fused.sums import Sums
@@ -81,6 +85,18 @@ def twin(layer, backbone, projection):
     return block
 
 
+def keeps_numbers(symbol):
+    """Whether oneDNN's fusion by `optimize_for` is right for a graph: no FullyConnected has two consumers.
+
+    oneDNN fuses a FullyConnected with an Activation behind it, and gives the activated values to its other consumers
+    too. The switch against it that mxelm.runtime sets holds for Module and executor, but not for `optimize_for`.
+    """
+    graph = json.loads(symbol.tojson())
+    consumers = Counter(entry[0] for node in graph["nodes"] for entry in node["inputs"])
+    consumers.update(head[0] for head in graph["heads"])
+    return all(consumers[i] == 1 for i, node in enumerate(graph["nodes"]) if node["op"] == "FullyConnected")
+
+
 class GluonModel:
     """A hybridized twin with the calls of a Module that the accumulators make: forward(batch) and get_outputs()."""
 
@@ -88,7 +104,7 @@ class GluonModel:
         """shapes: those of the inputs for a usual batch; other numbers of rows may come."""
         self.block, self.ctx, self._outputs = block, ctx, None
         allocation = {"static_alloc": True, "static_shape": True}
-        if ctx.device_type == "cpu":
+        if ctx.device_type == "cpu" and keeps_numbers(block.trace()):
             block.optimize_for(*(mx.nd.zeros(shape, ctx) for shape in shapes), backend="MKLDNN", **allocation)
         else:
             block.hybridize(**allocation)

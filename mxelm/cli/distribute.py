@@ -1,0 +1,107 @@
+"""mxelm distribute: accumulate on several workers at once, here or on several machines."""
+import argparse
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from mxelm.cli import options
+from mxelm.errors import FileError, InputError, MxelmError
+
+# The options that a work folder belongs to: with others, its shards would be of another run.
+_BELONGING = ("images", "data", "root", "split", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing", "neurons",
+              "scale", "seed", "like", "method", "batch")
+
+
+def add_arguments(parser):
+    options.add_data(parser)
+    options.add_backbone(parser)
+    options.add_elm(parser)
+    parser.add_argument("--workers", type=options.positive, default=2, help="processes that stream a shard each")
+    parser.add_argument("--servers", type=options.positive, default=1, help="processes that add up the sums")
+    parser.add_argument("--hosts", type=_names, default=[], metavar="HOST,...",
+                        help="machines that the workers but the first take turns on; reached by ssh")
+    parser.add_argument("--address", default="127.0.0.1", help="of this machine, as the hosts reach it")
+    parser.add_argument("--timeout", type=float, metavar="S", help="give up after so many seconds; else no limit")
+    parser.add_argument("--work", required=True, metavar="DIR", help="where shards are kept until all are there")
+    parser.add_argument("--out", required=True, metavar="STATE", help="the state to write")
+
+
+def run(args):
+    from mxelm import files
+    files.require_writable(args.out)
+    if args.hosts and args.address.startswith("127."):
+        raise InputError(f"hosts cannot reach {args.address}: give this machine's --address in their network")
+    try:
+        Path(args.work).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {args.work}: {error.strerror}") from None
+    files.require_writable(Path(args.work) / "job.json")
+    projection = _projection(args)
+    from mxelm.fused import distributed
+    job = {"arguments": {**vars(args), "json": True}, "projection": projection}
+    done = distributed.launch("mxelm.cli.distribute", job, args.work, args.workers, args.servers, args.hosts,
+                              args.address, args.timeout)
+    return {"state": args.out, "n_samples": sum(part["n_samples"] for part in done),
+            "shards": [part["n_samples"] for part in done], "servers": args.servers, "work": args.work,
+            "skipped": [entry for part in done for entry in part["skipped"]]}
+
+
+def show(result):
+    options.show_skipped(result)
+    print(f"{result['state']}: {result['n_samples']} images, from shards of {', '.join(map(str, result['shards']))}")
+    print(f"{result['work']} still holds the shards; remove it when it is not needed any more")
+
+
+def work(job):
+    """A worker's part; an error ends this process at once, since MXNet's orderly end waits for the other workers."""
+    try:
+        _work(job)
+    except MxelmError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _work(job):
+    from mxelm import fused
+    from mxelm.fused import distributed
+    args, i = argparse.Namespace(**job["arguments"]), job["shard"]
+    exchange = distributed.Exchange()
+    print(json.dumps({"connected": i}), flush=True)
+    dataset, backbone = options.load_data(args), options.load_backbone(args)
+    projection = fused.Projection.from_json(job["projection"])
+    state, skipped = distributed.accumulate_shard(exchange, backbone, dataset, projection, i, args.work, args.method,
+                                                  args.batch, args.skip_bad)
+    print(json.dumps({"n_samples": state.n_samples, "skipped": skipped}), flush=True)
+    total = distributed.add_up(exchange, state, i, len(dataset))
+    if total is not None:
+        total.save(args.out)
+
+
+def _projection(args):
+    """The W that all workers take, as JSON; made once for a work folder, since their shards belong to it."""
+    from mxelm.files import read_json, write_json
+    path = Path(args.work) / "job.json"
+    asked = {name: getattr(args, name) for name in _BELONGING}
+    if path.exists():
+        job = read_json(path)
+        for name, value in asked.items():
+            if job["asked"].get(name) != value:
+                raise FileError(f"{args.work} holds another job, with {name} {job['asked'].get(name)} and not {value}: "
+                                "choose another --work folder")
+        return job["projection"]
+    dataset = options.load_data(args)
+    projection = options.projection(args, options.load_backbone(args), dataset).to_json()
+    write_json(path, {"asked": asked, "projection": projection})
+    return projection
+
+
+def _names(text):
+    names = text.split(",")
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as node1,node2")
+    return names
