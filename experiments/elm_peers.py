@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from scipy.linalg.blas import dgemm, dsyrk
 from tqdm import tqdm
 
 SETTINGS = {"dataset": "mnist", "n_neurons": 1024, "l2": 1.0, "seed": 0, "repeats": 5}
@@ -72,18 +73,16 @@ def scikit_elm(task, X, y, W, bias):
 
 def blas_bound(task, X, y, W, bias):
     """The least that BLAS must do: XWᵀ, HᵀH into one triangle in place, HᵀY, over blocks of rows."""
-    from scipy.linalg import blas
-
-    from mxelm.fused.sums import BLOCK
-    H = np.random.default_rng(0).normal(size=(BLOCK, len(W)))
+    block = task["block"]
+    H = np.random.default_rng(0).normal(size=(block, len(W)))
     Y = np.eye(y.max() + 1)[y]
     A, B = np.zeros((len(W), len(W)), order="F"), np.zeros((len(W), Y.shape[1]), order="F")
     XW = np.empty_like(H)
-    for start in range(0, len(X), BLOCK):
-        rows = X[start:start + BLOCK]
+    for start in range(0, len(X), block):
+        rows = X[start:start + block]
         np.matmul(rows, W.T, out=XW[:len(rows)])
-        blas.dsyrk(1.0, H[:len(rows)].T, beta=1.0, c=A, overwrite_c=1, lower=1)
-        blas.dgemm(1.0, H[:len(rows)].T, Y[start:start + BLOCK].T, beta=1.0, c=B, trans_b=1, overwrite_c=1)
+        dsyrk(1.0, H[:len(rows)].T, beta=1.0, c=A, overwrite_c=1, lower=1)
+        dgemm(1.0, H[:len(rows)].T, Y[start:start + block].T, beta=1.0, c=B, trans_b=1, overwrite_c=1)
 
 
 # name -> (what fits, module that must load, distribution, what is different about it)
@@ -107,7 +106,7 @@ def one_fit(task):
         return {"reason": f"{module} cannot be imported: {type(error).__name__}: {error}"}
     arrays = {name: np.load(Path(task["folder"]) / f"{name}.npy") for name in FILES}
     warm = arrays["X"][:256]
-    warm.T @ warm  # threads of BLAS are started here
+    dsyrk(1.0, warm.T @ warm)  # NumPy's and SciPy's BLAS start their threads here, for everyone
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before, start = memory("VmRSS"), time.perf_counter()
@@ -124,9 +123,9 @@ def memory(key):
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
-def child(task, threads):
-    """`one_fit` in a process of its own with `threads` threads."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+def child(task):
+    """`one_fit` in a process of its own with as many threads as the task says."""
+    environment = {**os.environ, **{f"{name}_NUM_THREADS": str(task["threads"]) for name in ("OMP", "OPENBLAS")}}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, __file__, "--child", json.dumps({**task, "answer": str(answer)})]
@@ -138,9 +137,10 @@ def child(task, threads):
 
 
 def prepare(settings, root, folder):
-    """Write rows, labels, W and bias where every process finds them; the shape as conditions."""
+    """Write rows, labels, W and bias where every process finds them; what they are, as settings."""
     from mxelm import data
     from mxelm.fused.elm import ELMClassifier
+    from mxelm.fused.sums import BLOCK
     if settings["dataset"] == "digits":
         test, train = data.load("digits").split(0.8)
     else:
@@ -155,18 +155,18 @@ def prepare(settings, root, folder):
     for name in FILES:
         np.save(Path(folder) / f"{name}.npy", arrays[name])
     return {"n_samples": len(train), "n_features": arrays["X"].shape[1], "n_classes": train.n_outputs,
-            "test_samples": len(test)}
+            "test_samples": len(test), "block": BLOCK}
 
 
-def measure(settings, names, threads, folder):
+def measure(settings, names, folder):
     """name -> dict of medians (seconds, bytes, accuracy) or of a reason; the runs of all names in turn."""
     found = {name: [] for name in names}
     with tqdm(total=settings["repeats"] * len(names), unit="fit") as bar:
         for _ in range(settings["repeats"]):
             for name in names:
                 bar.set_description(name)
-                if not any("reason" in one for one in found[name]):
-                    found[name].append(child({**settings, "name": name, "folder": str(folder)}, threads))
+                if not any("reason" in one for one in found[name]):  # what fails once is not tried again
+                    found[name].append(child({**settings, "name": name, "folder": str(folder)}))
                 bar.update()
     return {name: medians(runs) for name, runs in found.items()}
 
@@ -177,7 +177,7 @@ def medians(runs):
     return failed[0] if failed else {key: float(np.median([one[key] for one in runs])) for key in runs[0]}
 
 
-def rows_of(found, settings, conditions, command):
+def rows_of(found, settings, command):
     """Result rows: peers.NAME.time_ratio and peers.NAME.memory_ratio."""
     from mxelm.reporting import results
     mine, rows = found["ours"], []
@@ -186,7 +186,7 @@ def rows_of(found, settings, conditions, command):
     for name, peer in found.items():
         if name == "ours":
             continue
-        about = {**settings, **conditions, "about": RUNS[name][3], "version": version(name), "ours": mine, "peer": peer}
+        about = {**settings, "about": RUNS[name][3], "version": version(name), "ours": mine, "peer": peer}
         parts = ("time",) if name == "blas_bound" else ("time", "memory")
         for part in parts:
             if "reason" in peer:
@@ -227,17 +227,17 @@ def main(argv=None):
     given = {"n_neurons": args.neurons, "repeats": args.repeats}
     settings = {**(QUICK if args.quick else SETTINGS), **{k: v for k, v in given.items() if v is not None}}
     with tempfile.TemporaryDirectory() as folder:
-        conditions = {**prepare(settings, args.data, folder), "threads": args.threads}
-        found = measure(settings, ["ours", *args.peers], args.threads, folder)
+        settings.update(prepare(settings, args.data, folder), threads=args.threads)
+        found = measure(settings, ["ours", *args.peers], folder)
     command = " ".join(["python experiments/elm_peers.py", *(["--quick"] if args.quick else []),
                         *(f"--{flag} {value}" for flag, value in (("neurons", args.neurons),
                                                                   ("repeats", args.repeats)) if value is not None)])
-    rows = rows_of(found, settings, conditions, command)
+    rows = rows_of(found, settings, command)
     for row in rows:
         value = "-" if row["value"] is None else f"{row['value']:.4g}"
         print(f"{row['id']:32s} {value:8s} {row['conditions'].get('reason', '')}")
-    default = Path(tempfile.gettempdir()) / "elm_peers-quick.json" if args.quick else Path("experiments/results/elm_peers.json")
-    out = args.out or default
+    results_file = Path("experiments/results/elm_peers.json")
+    out = args.out or (Path(tempfile.mkdtemp(prefix="elm_peers-")) / "quick.json" if args.quick else results_file)
     results.write(out, "elm_peers", rows)
     print(f"written to {out}")
 

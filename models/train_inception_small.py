@@ -16,6 +16,7 @@ import numpy as np
 
 import mxelm.data as data
 from mxelm.backbones.checkpoint import save_checkpoint
+from mxelm.files import read_json, write_json
 from mxelm.preprocessing import Preprocessing
 from mxelm.reporting import results
 from mxelm.runtime import mx
@@ -100,6 +101,10 @@ def export(block, symbol, prefix, classes, source):
     sidecar = {"model": "inception_small", **PREPROCESSING.to_json(), "features": "flatten_output",
                "feature_dim": int(params["fc1_weight"].shape[1]), "classes": classes, **source}
     save_checkpoint(prefix, mx.sym.softmax(symbol, name="softmax"), params, aux, sidecar)
+    manifest = Path(__file__).with_name("manifest.json")
+    known = read_json(manifest) if manifest.exists() else {}
+    known["inception_small"] = {"prefix": prefix, "files": read_json(f"{prefix}.json")["files"], **source}
+    write_json(manifest, known)
 
 
 def main(argv=None):

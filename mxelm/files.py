@@ -24,7 +24,7 @@ def atomic_write(path):
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.part-", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable") from None
@@ -47,7 +47,7 @@ def atomic_write(path):
 def remove_leftovers(path):
     """Remove what killed writers of `path` left beside it; for the one process that may write it."""
     path = Path(path)
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.part-*{glob.escape(path.suffix)}"):
         temporary.unlink()
 
 
@@ -103,7 +103,10 @@ def file_hash(path, algorithm):
 
 
 def unpack(archive, folder):
-    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`; refuse members that would land or point outside it."""
+    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`; refuse members that would land or point outside it.
+
+    Raises FileError for an archive that is missing, damaged or unsafe, and when the disk is full.
+    """
     folder = Path(folder)
     try:
         if zipfile.is_zipfile(archive):
@@ -117,9 +120,16 @@ def unpack(archive, folder):
                 if odd:
                     raise FileError(f"{archive} holds {odd[0]!r}, neither file nor folder: not unpacked")
                 _refuse_escapes(archive, folder, [m.name for m in members])
+                _refuse_broken_off(archive, opened)
+                opened.extraction_filter = getattr(tarfile, "data_filter", None)  # no owners, no odd modes
                 opened.extractall(folder, members)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise FileError(f"{archive} is not a whole archive: {error}") from None
+    except Exception as error:  # each compression has its own kinds for damaged bytes; all mean the same here
+        if isinstance(error, FileError):
+            raise
+        if isinstance(error, OSError) and error.strerror:
+            raise FileError(f"cannot unpack {archive} into {folder}: {error.strerror}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FileError(f"{archive} is not a whole archive: {reason}") from None
 
 
 def _refuse_escapes(archive, folder, names):
@@ -128,6 +138,16 @@ def _refuse_escapes(archive, folder, names):
         target = (root / name).resolve()
         if root != target and root not in target.parents:
             raise FileError(f"{archive} holds {name!r}, which would be written outside {folder}: not unpacked")
+
+
+def _refuse_broken_off(archive, opened):
+    """For tarfile, which stops at anything that is no header as at the end, and leaves a checksum there unread."""
+    opened.fileobj.seek(opened.offset)
+    block = opened.fileobj.read(tarfile.BLOCKSIZE)
+    while opened.fileobj.read(1 << 20):
+        pass
+    if block != bytes(tarfile.BLOCKSIZE):
+        raise FileError(f"{archive} is not a whole archive: it breaks off after {len(opened.getmembers())} members")
 
 
 def save_container(path, kind, meta, arrays):
@@ -149,15 +169,32 @@ def save_container(path, kind, meta, arrays):
 
 def load_container(path, kind):
     """Read what `save_container` wrote: (meta, arrays); FileError names a file that is damaged or of another kind."""
+    with _opened_container(path) as file:
+        header = file.read("mxelm.json").decode()
+        content = json.loads(header)
+        if content["container"] > CONTAINER_VERSION:
+            raise FileError(f"{path} was written by a newer mxelm (container {content['container']}): update mxelm")
+        if content["kind"] != kind:
+            raise FileError(f"{path} holds a {content['kind']}, not a {kind}")
+        digest = file.read("sha256").decode()
+        arrays = {}
+        for name in file.namelist():
+            if name.endswith(".npy"):
+                with file.open(name) as member:
+                    arrays[name[:-4]] = np.lib.format.read_array(member, allow_pickle=False)
+    if _digest(header, arrays) != digest:
+        raise FileError(f"{path} is damaged: its checksum does not match; restore it from a copy or make it again")
+    return content["meta"], arrays
+
+
+@contextlib.contextmanager
+def _opened_container(path):
+    """The zip file at `path`; whatever goes wrong while it is read becomes a FileError."""
     try:
         with zipfile.ZipFile(path) as file:
-            header = file.read("mxelm.json").decode()
-            digest = file.read("sha256").decode()
-            arrays = {}
-            for name in file.namelist():
-                if name.endswith(".npy"):
-                    with file.open(name) as member:
-                        arrays[name[:-4]] = np.lib.format.read_array(member, allow_pickle=False)
+            yield file
+    except FileError:
+        raise
     except FileNotFoundError:
         raise FileError(f"there is no file {path}") from None
     except KeyError:
@@ -166,22 +203,14 @@ def load_container(path, kind):
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as error:  # zipfile and NumPy raise many kinds on damaged bytes; all mean the same here
         raise FileError(f"{path} is damaged or not a file that mxelm wrote: {error}") from None
-    if _digest(header, arrays) != digest:
-        raise FileError(f"{path} is damaged: its checksum does not match; restore it from a copy or make it again")
-    content = json.loads(header)
-    if content["kind"] != kind:
-        raise FileError(f"{path} holds a {content['kind']}, not a {kind}")
-    if content["container"] > CONTAINER_VERSION:
-        raise FileError(f"{path} was written by a newer mxelm (container {content['container']}): update mxelm")
-    return content["meta"], arrays
 
 
 def container_kind(path):
     """The kind a container file says it is, or None for any other file; reads the header alone."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with _opened_container(path) as file:
             return json.loads(file.read("mxelm.json"))["kind"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except FileError:
         return None
 
 

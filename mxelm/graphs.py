@@ -25,7 +25,7 @@ def guard(heads):
 
     oneDNN fusion at bind otherwise returns the fused value for an inner head (a convolution's output comes out
     after its ReLU). With MXNET_DISABLE_MKLDNN_FC_OPT=1, set by mxelm.runtime before MXNet loads, BlockGrad makes
-    every head right. Outputs are named `<head>_output` after the head's node.
+    every head right. The output of a head of node `relu1` is named `relu1_head_output`.
     """
     return mx.sym.Group([mx.sym.BlockGrad(head, name=f"{head.name}_head") for head in heads])
 

@@ -1,5 +1,6 @@
 """What a network wants of an image: size, resize rule, interpolation, mean, scale and channels; from and to JSON."""
 import dataclasses
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,21 +35,36 @@ class Preprocessing:
         _choose("resize rule", self.resize, RESIZE_RULES)
         _choose("interpolation", self.interpolation, INTERPOLATIONS)
         _choose("channel order", self.channel_order, CHANNEL_ORDERS)
-        size = tuple(int(n) for n in self.size)
-        if len(size) != 2 or min(size) < 1:
-            raise InputError(f"preprocessing size must be (height, width) in pixels, got {self.size}")
-        object.__setattr__(self, "size", size)
-        if self.resize == "short_side":
-            # ImageNet's custom: 256 for a network that sees 224
-            short_side = round(max(size) * 256 / 224) if self.short_side is None else int(self.short_side)
-            if short_side < max(size):
-                raise InputError(f"short side {short_side} is smaller than the crop {size}")
-            object.__setattr__(self, "short_side", short_side)
+        object.__setattr__(self, "size", self._checked_size())
+        object.__setattr__(self, "short_side", self._checked_short_side())
         for name in ("mean", "scale"):
             object.__setattr__(self, name, self._per_channel(name))
 
+    def _checked_size(self):
+        try:
+            size = tuple(map(operator.index, self.size))
+        except TypeError:
+            size = ()
+        if len(size) != 2 or min(size) < 1:
+            raise InputError(f"preprocessing size must be (height, width) in pixels, got {self.size}")
+        return size
+
+    def _checked_short_side(self):
+        """The other rules know no short side; without one, ImageNet's custom: 256 for a network that sees 224."""
+        if self.resize != "short_side":
+            return None
+        if self.short_side is None:
+            return round(max(self.size) * 256 / 224)
+        if not isinstance(self.short_side, (int, np.integer)) or self.short_side < max(self.size):
+            raise InputError(f"short side must be a number of pixels not below the crop {self.size}, "
+                             f"got {self.short_side}")
+        return int(self.short_side)
+
     def _per_channel(self, name):
-        values = tuple(float(v) for v in np.atleast_1d(getattr(self, name)))
+        try:
+            values = tuple(float(v) for v in np.atleast_1d(getattr(self, name)))
+        except (TypeError, ValueError):
+            values = ()
         if len(values) == 1:
             values *= self.channels
         if len(values) != self.channels or not np.isfinite(values).all():
@@ -86,7 +102,7 @@ class Preprocessing:
 
     def _coloured(self, image):
         cv2 = require_cv2()
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
             raise InputError(f"an image must be uint8 (h, w) or (h, w, 3) RGB, got {image.dtype} {image.shape}")
         if self.channels == 1:
             return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -96,7 +112,7 @@ class Preprocessing:
 
     def _resized(self, image):
         height, width = self.size
-        if image.shape[:2] == (height, width) and self.short_side in (None, height):
+        if image.shape[:2] == (height, width) and self.short_side in (None, min(height, width)):
             return image
         if self.resize == "none":
             raise InputError(f"an image of {image.shape[0]}x{image.shape[1]} pixels meets a network that takes "

@@ -6,8 +6,10 @@ import contextlib
 import importlib
 import os
 import platform
+import re
 import sys
 import tempfile
+import threading
 import warnings
 
 from mxelm.errors import EnvironmentProblem, InputError
@@ -20,6 +22,7 @@ _SYSTEM_LIBRARIES = {
     "libGL.so.1": "apt-get install libgl1, or pip install opencv-python-headless over opencv-python",
 }
 _loaded = {}
+_stderr = threading.RLock()  # file descriptor 2, which a process has once
 
 
 def __getattr__(name):
@@ -110,12 +113,13 @@ def context(name="cpu"):
     mx = _load("mxnet")
     if isinstance(name, mx.Context):
         return name
-    kind, _, number = str(name).replace(")", "").partition("(")
-    if kind not in ("cpu", "gpu") or not (number or "0").isdigit():
+    match = re.fullmatch(r"(cpu|gpu)(?:\(([0-9]{1,3})\))?", str(name))
+    if match is None:
         raise InputError(f"context {name!r} is not known: use cpu, gpu or gpu(0)")
-    if kind == "gpu" and int(number or 0) >= (mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0):
+    kind, number = match[1], int(match[2] or 0)
+    if kind == "gpu" and number >= (mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0):
         raise InputError(f"context {name} is not available: this MXNet sees no such GPU; use --ctx cpu")
-    return mx.Context(kind, int(number or 0))
+    return mx.Context(kind, number)
 
 
 def blas_threads(count):
@@ -131,7 +135,7 @@ def blas_threads(count):
 def without_lines(ending):
     """Hold back what native code writes to stderr in the block; afterwards let all lines through but `...ending`."""
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+    with _stderr, tempfile.TemporaryFile() as held:
         real = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:

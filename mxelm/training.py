@@ -3,6 +3,7 @@
 A run is a function of its seed: every epoch draws its order, augmentation and MXNet randomness from (seed, epoch)
 alone, so a run that was killed continues from its last whole epoch as if nothing had happened.
 """
+import json
 import logging
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mxelm.errors import FileError, InputError
-from mxelm.files import load_container, save_container
+from mxelm.files import load_container, require_writable, save_container
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 
@@ -21,6 +22,9 @@ KIND = "training-checkpoint"
 
 def warmup_linear(peak, warmup):
     """A schedule: rise linearly to `peak` over the fraction `warmup` of the run, then fall linearly to zero."""
+    if not 0 < warmup < 1:
+        raise InputError(f"warmup must be a fraction of the run between 0 and 1, got {warmup}")
+
     def learning_rate(done):  # done: fraction of the run, 0..1
         return peak * min(done / warmup, (1 - done) / (1 - warmup))
     return learning_rate
@@ -45,19 +49,23 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
 
     network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here.
-    schedule: fraction of the run done -> learning rate. settings: the optimizer's other parameters.
+    schedule: fraction of the run done -> learning rate. settings: the optimizer's other parameters, JSON-able.
+    optimizer: MXNet's name of one whose state is arrays and counters, which all are but "nadam" and "lbsgd".
     loss: a Gluon loss (softmax cross-entropy by default). validation: a loader scored after each epoch.
     checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
     validation accuracy (never of a test). resume: go on from `checkpoint` if it is there.
-    Raises InputError when the loss stops being finite, FileError when the checkpoint is of another run.
+    Raises InputError when the loss stops being finite, FileError when the checkpoint is of another run or cannot be
+    written.
     """
+    if checkpoint:
+        require_writable(checkpoint)
     loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    trainer = mx.gluon.Trainer(network.collect_params(), optimizer, {"learning_rate": schedule(0.0),
-                                                                     **(settings or {})}, kvstore=None)
+    trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
     identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}}
+    identity = json.loads(json.dumps(identity, default=float))  # as a checkpoint will give it back
     history = []
     if resume and checkpoint and Path(checkpoint).exists():
-        history = _restore(checkpoint, network, trainer, identity, ctx or mx.cpu())
+        history = _restore(checkpoint, network, trainer, identity, ctx)
         log.info("resumed %s after epoch %d", checkpoint, len(history))
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
@@ -73,8 +81,17 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     return history
 
 
+def _trainer(network, optimizer, settings):
+    """A Trainer whose optimizer states are numbered by the parameters' places in the network.
+
+    By itself it sorts them by name, and the numbers in names count what the process has built before.
+    """
+    parameters = [parameter for _, parameter in sorted(network._collect_params_with_prefix().items())]
+    return mx.gluon.Trainer(list(dict.fromkeys(parameters)), optimizer, settings, kvstore=None)
+
+
 def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx):
-    seed_mxnet(hash((seed, epoch)) % (1 << 31))
+    seed_mxnet(hash((seed, epoch)) % (1 << 31))  # the hash of integers is the same in every process
     loader.epoch = epoch
     start, losses, right, count = time.perf_counter(), [], 0, 0
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", disable=not progress, leave=False)
@@ -89,7 +106,7 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
         losses.append(float(value.mean().asscalar()))
         if not np.isfinite(losses[-1]):
             raise InputError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
-        right += int((scores.argmax(axis=1) == y.astype("float32")).sum().asscalar())
+        right += int((scores.argmax(axis=1) == y.astype(scores.dtype)).sum().asscalar())
         count += len(x)
         bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
     return {"epoch": epoch + 1, "loss": float(np.mean(losses)), "accuracy": right / count,
@@ -109,7 +126,7 @@ def accuracy(network, loader, ctx=None):
 def load_parameters(network, path, ctx=None):
     """Put the parameters of a checkpoint (`...` or `....best`) into `network`; the history comes back."""
     meta, arrays = load_container(path, KIND)
-    _set_parameters(network, arrays, path, ctx or mx.cpu())
+    _set_parameters(network, arrays, path, ctx)
     return meta["history"]
 
 
@@ -118,13 +135,19 @@ def _parameters(network):
 
 
 def _set_parameters(network, arrays, path, ctx):
-    for name, parameter in network._collect_params_with_prefix().items():
+    parameters = network._collect_params_with_prefix()
+    for name, parameter in parameters.items():
         saved = arrays.get(f"parameter.{name}")
         wanted = parameter.shape
         if saved is None or not _fits(saved.shape, wanted):
             found = "nothing" if saved is None else f"shape {saved.shape}"
             raise FileError(f"{path} is of another network: {name} of shape {wanted} is wanted, it holds {found}")
-        parameter.set_data(mx.nd.array(saved, ctx=ctx, dtype=saved.dtype))
+    foreign = {name for name in arrays if name.startswith("parameter.")} - {f"parameter.{name}" for name in parameters}
+    if foreign:
+        raise FileError(f"{path} is of another network: it holds {min(foreign)[len('parameter.'):]}, not wanted here")
+    for name, parameter in parameters.items():
+        saved = arrays[f"parameter.{name}"]
+        parameter._load_init(mx.nd.array(saved, dtype=saved.dtype), ctx, cast_dtype=True)  # deferred ones too
 
 
 def _fits(shape, wanted):
@@ -160,7 +183,8 @@ def _restore(path, network, trainer, identity, ctx):
         updater.states[index] = optimizer.create_state_multi_precision(index, weight)
         updater.states_synced[index] = True
         for part, array in enumerate(_parts(updater.states[index])):
-            array[:] = mx.nd.array(arrays[f"optimizer.{index}.{part}"], ctx=ctx)
+            saved = arrays[f"optimizer.{index}.{part}"]
+            array[:] = mx.nd.array(saved, ctx=ctx, dtype=saved.dtype)
     return meta["history"]
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "the main job on what ships with mxelm: digits in, a trained checkpoint out",
     "fit": "train on images: a checkpoint and a folder of class folders in, a trained checkpoint out",
     "accumulate": "one pass of images, or of a shard of them, kept as a state; resumable",
+    "distribute": "one pass by several workers at once, on one machine or several: MXNet's dist_sync",
     "merge": "add states of disjoint samples",
     "subtract": "take a shard out of a state again",
     "solve": "a trained checkpoint from states, without an image",

@@ -19,10 +19,11 @@ def run(args):
     dataset = options.load_data(args)
     backbone = options.load_backbone(args)
     projection = options.projection(args, backbone, dataset)
+    class_weight = fused.balanced(dataset) if args.class_weight else None
     if args.shard:
         dataset = dataset.shard(*args.shard)
     state, skipped = fused.accumulate(backbone, dataset, projection, args.method, args.batch, args.skip_bad,
-                                      args.class_weight, args.out, args.resume, progress=not args.json)
+                                      class_weight, args.out, args.resume, args.twin, progress=not args.json)
     return {"state": args.out, **options.state_summary(state), "skipped": [list(entry) for entry in skipped]}
 
 

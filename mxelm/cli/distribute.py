@@ -11,7 +11,7 @@ from mxelm.errors import FileError, InputError, MxelmError
 
 # The options that a work folder belongs to: with others, its shards would be of another run.
 _BELONGING = ("images", "data", "root", "split", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing", "neurons",
-              "scale", "seed", "like", "method", "batch")
+              "scale", "seed", "like", "method", "twin", "batch")
 
 
 def add_arguments(parser):
@@ -38,7 +38,10 @@ def run(args):
     except OSError as error:
         raise FileError(f"cannot make the folder {args.work}: {error.strerror}") from None
     files.require_writable(Path(args.work) / "job.json")
-    projection = _projection(args)
+    dataset = options.load_data(args)
+    if len(dataset) < args.workers:  # found out here, not by starting them
+        raise InputError(f"{dataset.name} has {len(dataset)} images: too few for {args.workers} workers")
+    projection = _projection(args, dataset)
     from mxelm.fused import distributed
     job = {"arguments": {**vars(args), "json": True}, "projection": projection}
     done = distributed.launch("mxelm.cli.distribute", job, args.work, args.workers, args.servers, args.hosts,
@@ -75,14 +78,14 @@ def _work(job):
     dataset, backbone = options.load_data(args), options.load_backbone(args)
     projection = fused.Projection.from_json(job["projection"])
     state, skipped = distributed.accumulate_shard(exchange, backbone, dataset, projection, i, args.work, args.method,
-                                                  args.batch, args.skip_bad)
+                                                  args.batch, args.skip_bad, args.twin)
     print(json.dumps({"n_samples": state.n_samples, "skipped": skipped}), flush=True)
     total = distributed.add_up(exchange, state, i, len(dataset))
     if total is not None:
         total.save(args.out)
 
 
-def _projection(args):
+def _projection(args, dataset):
     """The W that all workers take, as JSON; made once for a work folder, since their shards belong to it."""
     from mxelm.files import read_json, write_json
     path = Path(args.work) / "job.json"
@@ -94,7 +97,6 @@ def _projection(args):
                 raise FileError(f"{args.work} holds another job, with {name} {job['asked'].get(name)} and not {value}: "
                                 "choose another --work folder")
         return job["projection"]
-    dataset = options.load_data(args)
     projection = options.projection(args, options.load_backbone(args), dataset).to_json()
     write_json(path, {"asked": asked, "projection": projection})
     return projection

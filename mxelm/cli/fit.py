@@ -22,7 +22,7 @@ def run(args):
     backbone = options.load_backbone(args)
     given = options.projection(args, backbone, dataset) if args.like else None
     done = fused.fit(backbone, dataset, args.neurons, args.l2, args.validation, args.seed, args.scale, given,
-                     args.method, args.batch, args.skip_bad, progress=not args.json)
+                     args.method, args.batch, args.skip_bad, args.twin, progress=not args.json)
     done.predictor.save(args.out)
     if args.state:
         done.state.save(args.state)

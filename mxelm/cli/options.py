@@ -53,6 +53,7 @@ def add_elm(parser):
     parser.add_argument("--seed", type=int, default=0, help="of W and of splits")
     parser.add_argument("--like", metavar="STATE", help="use the W of this state")
     parser.add_argument("--method", choices=("blas", "paper"), default="blas", help="paper: float32, as printed")
+    parser.add_argument("--twin", choices=("symbol", "gluon"), default="symbol", help="a Module, or a hybridized block")
     parser.add_argument("--batch", type=positive, default=32, help="images a batch")
 
 

@@ -97,6 +97,8 @@ class Dataset:
         """Part i of n (i from 1 to n), every n-th sample: the parts are disjoint and make up the whole."""
         if not 1 <= i <= n:
             raise InputError(f"a shard is i of n with i from 1 to n, got {i} of {n}")
+        if n > len(self):
+            raise InputError(f"{self.name} has {len(self)} samples: too few for {n} shards")
         return self.take(np.arange(i - 1, len(self), n))
 
     def split(self, fraction=0.2, seed=0):

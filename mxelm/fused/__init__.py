@@ -1,5 +1,5 @@
 """Paper 1: an Extreme Learning Machine fused into a pre-trained network (Arcada)."""
-from mxelm.fused.accumulate import accumulate
+from mxelm.fused.accumulate import accumulate, balanced
 from mxelm.fused.accumulator import FusedAccumulator
 from mxelm.fused.criteria import cross_validate, generalized_cross_validation, grid_mse
 from mxelm.fused.fit import Fit, fit
@@ -10,5 +10,6 @@ from mxelm.fused.selection import Selection, select
 from mxelm.fused.solver import solve
 from mxelm.fused.state import ELMState, merge
 
-__all__ = ["ELMState", "Fit", "FusedAccumulator", "Predictor", "Projection", "Selection", "accumulate", "calibrate",
-           "cross_validate", "fit", "fuse", "generalized_cross_validation", "grid_mse", "merge", "select", "solve"]
+__all__ = ["ELMState", "Fit", "FusedAccumulator", "Predictor", "Projection", "Selection", "accumulate", "balanced",
+           "calibrate", "cross_validate", "fit", "fuse", "generalized_cross_validation", "grid_mse", "merge", "select",
+           "solve"]

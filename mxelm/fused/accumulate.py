@@ -18,18 +18,18 @@ SAVE_SECONDS = 30.0  # at least this long between two saves
 
 
 def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=False, class_weight=None, save=None,
-               resume=False, progress=False):
+               resume=False, twin="symbol", progress=False):
     """The ELMState of a pass over `dataset`, and the images left out by skip_bad as (id, reason).
 
-    class_weight: dict of class name -> weight, or "balanced" (n / (n_outputs * count)); None weighs all alike.
+    class_weight: dict of class name -> weight (see `balanced`); None weighs all alike.
     save: path of the state, written as the pass goes. resume: go on from that file if it is there; a finished one is
     returned as it is. Raises FileError when the file there is of another run.
-    Source: Arcada, section 2, steps 1-4.
+    twin: "symbol" or "gluon", which compute the same. Source: Arcada, section 2, steps 1-4.
     """
-    weights, weighting = _class_weights(dataset, class_weight)
+    weights = _class_weights(dataset, class_weight)
     origin = Origin(backbone.digest, backbone.cut, backbone.preprocessing, projection, dataset.kind,
-                    tuple(dataset.classes), weighting)
-    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method, batch)
+                    tuple(dataset.classes), class_weight)
+    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method, batch, twin)
     done, skipped, samples = 0, [], [np.empty((0, 16), np.uint8)]
     identity = _identity(dataset)
     if save is not None and resume and Path(save).exists():
@@ -70,23 +70,28 @@ def _pass(accumulator, part, preprocessing, batch, skip_bad, weights, bar):
     return np.concatenate(rows), batches.skipped
 
 
-def _class_weights(dataset, class_weight):
-    """(weights float64 (n_outputs,) or None, what the state records of them)."""
-    if class_weight is None:
-        return None, None
+def balanced(dataset):
+    """Class weights n / (n_outputs * count), dict by name, under which every class counts alike.
+
+    For shards take them from the whole set.
+    """
     if dataset.kind != "classes":
         raise InputError(f"class weights need classes; {dataset.name} has {dataset.kind} targets")
-    if class_weight == "balanced":
-        counts = np.bincount(dataset.targets, minlength=dataset.n_outputs)
-        weights = len(dataset) / (dataset.n_outputs * np.maximum(counts, 1))
-    else:
-        unknown = [name for name in class_weight if name not in dataset.classes]
-        if unknown:
-            raise InputError(f"class weights name {unknown[0]!r}, which is no class of {dataset.name}")
-        weights = np.array([float(class_weight.get(name, 1.0)) for name in dataset.classes])
+    counts = np.bincount(dataset.targets, minlength=dataset.n_outputs)
+    return dict(zip(dataset.classes, (len(dataset) / (dataset.n_outputs * np.maximum(counts, 1))).tolist()))
+
+
+def _class_weights(dataset, class_weight):
+    """Weights by class number, float64 (n_outputs,), or None."""
+    if class_weight is None:
+        return None
+    unknown = [name for name in class_weight if name not in dataset.classes]
+    if dataset.kind != "classes" or unknown:
+        raise InputError(f"class weights name {unknown or list(class_weight)}, no classes of {dataset.name}")
+    weights = np.array([float(class_weight.get(name, 1.0)) for name in dataset.classes])
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise InputError("class weights must be finite numbers >= 0")
-    return weights, dict(zip(dataset.classes, weights.tolist()))
+    return weights
 
 
 def _identity(dataset):

@@ -22,9 +22,8 @@ class PaperAccumulator:
     small batches; the rounding of float32 sums grows with the number of batches.
     """
 
-    def __init__(self, backbone, projection, n_outputs, batch):
-        symbol = fuse(backbone.features, projection.n_neurons)
-        self.model = bind_fused(symbol, backbone, projection, batch, n_outputs)
+    def __init__(self, bind, backbone, projection, n_outputs, batch):
+        self.model = bind(backbone, projection, batch, n_outputs)
         shape = (projection.n_neurons, projection.n_neurons)
         self.HtH = mx.nd.zeros(shape, ctx=backbone.ctx)
         self.HtY = mx.nd.zeros((projection.n_neurons, n_outputs), ctx=backbone.ctx)
@@ -54,8 +53,8 @@ class BlasAccumulator:
     that next batch. BLAS is held to one thread meanwhile: two thread teams on the same cores fight.
     """
 
-    def __init__(self, backbone, projection, n_outputs, batch):
-        self.model = bind_fused(hidden_layer(backbone.features, projection.n_neurons), backbone, projection, batch)
+    def __init__(self, bind, backbone, projection, n_outputs, batch):
+        self.model = bind(backbone, projection, batch)
         self.sums = Sums(projection.n_neurons, n_outputs, threads=1)
         self.waiting = None  # targets of the batch that MXNet is computing
 
@@ -96,18 +95,19 @@ class FusedAccumulator:
 
     backbone: Backbone. projection: Projection (W is fixed before the first update). n_outputs: columns of Y.
     method: "blas" (default: float64 whatever the network computes in) or "paper" (as printed, float32).
+    twin: "symbol" (a Module) or "gluon" (the same graph as a hybridized block).
     batch: rows bound at first; any number of rows may come later.
     Source: Arcada, section 2 step 4: A <- A + A*, B <- B + B*.
     """
 
-    def __init__(self, backbone, projection, n_outputs, method="blas", batch=32):
+    def __init__(self, backbone, projection, n_outputs, method="blas", batch=32, twin="symbol"):
         if method not in METHODS:
             raise InputError(f"method {method!r} is not known: use one of {', '.join(METHODS)}")
         if projection.n_features != backbone.n_features:
             raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
         self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
         self._shape = backbone.preprocessing.shape
-        self._sums = METHODS[method](backbone, projection, n_outputs, batch)
+        self._sums = METHODS[method](_binder(twin), backbone, projection, n_outputs, batch)
 
     def update(self, data, y, weight=None):
         """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.
@@ -152,13 +152,24 @@ class FusedAccumulator:
         self.n_samples, self.yty = state.n_samples, state.yty
 
 
-def bind_fused(symbol, backbone, projection, batch, n_outputs=None):
-    """A Module over a fused graph with W among the network's parameters (section 3).
+def bind_symbol(backbone, projection, batch, n_outputs=None):
+    """A Module of H, or of the printed graph where n_outputs (columns of Y) is given, W among its parameters.
 
-    n_outputs: columns of Y where the graph takes Y (the printed one).
+    Source: Arcada, section 3: "fixed hidden matrix W is added to pre-trained model parameter".
     """
     shapes = {"data": (batch, *backbone.preprocessing.shape)}
     if n_outputs is not None:
         shapes["Y"] = (batch, n_outputs)
+    layer = hidden_layer if n_outputs is None else fuse
     arg_params, aux_params = backbone.feature_params()
-    return bind(symbol, shapes, {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, backbone.ctx)
+    return bind(layer(backbone.features, projection.n_neurons), shapes,
+                {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, backbone.ctx)
+
+
+def _binder(twin):
+    if twin == "symbol":
+        return bind_symbol
+    if twin == "gluon":
+        from mxelm.fused.twin import bind_gluon
+        return bind_gluon
+    raise InputError(f"twin {twin!r} is not known: use symbol or gluon")

@@ -30,7 +30,7 @@ from mxelm.runtime import mx
 
 KEPT_BITS = 60  # of each number, counted from the highest bit of the largest number in its matrix
 _LOWEST, _HIGHEST = -1073, 1024  # binary exponents of float64, as frexp counts them
-CONNECT_SECONDS = 120.0  # for all workers to find each other
+CONNECT_SECONDS = 300.0  # for all workers to find each other
 LOOPBACK = "127.0.0.1"
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ class Exchange:
         return [int(np.flatnonzero(row)[-1]) + _LOWEST if row.any() else 0 for row in self.get(name)]
 
 
-def accumulate_shard(exchange, backbone, dataset, projection, i, folder, method="blas", batch=32, skip_bad=False):
+def accumulate_shard(exchange, backbone, dataset, projection, i, folder, method="blas", batch=32, skip_bad=False,
+                     twin="symbol"):
     """(state, skipped) of shard i (from 1) of `dataset`, kept in `folder`; returned at once where it is there.
 
     Raises InputError, before the pass, where the workers' data sets, backbones or projections differ, and where
@@ -126,7 +127,7 @@ def accumulate_shard(exchange, backbone, dataset, projection, i, folder, method=
     exchange.require_same(json.dumps(belongs), "data set, backbone and W")
     shard = dataset.shard(i, exchange.workers)
     return accumulate(backbone, shard, projection, method, batch, skip_bad,
-                      save=shard_path(folder, i, exchange.workers), resume=True)
+                      save=shard_path(folder, i, exchange.workers), resume=True, twin=twin)
 
 
 def shard_path(folder, i, workers):
@@ -195,16 +196,17 @@ class Child:
 
     def __init__(self, name, job, host=None):
         self.name, self.is_worker = name, name.startswith("worker")
-        self._files = contextlib.ExitStack()
-        self._said = self._files.enter_context(tempfile.TemporaryFile())
-        self._complained = self._files.enter_context(tempfile.TemporaryFile())
+        self._said, self._complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `stop` closes
         command = [sys.executable, "-c", CHILD, name]
         if host is not None:
             command = ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "--", host,
                        f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}"]
         # a session of its own: Ctrl-C reaches the one who watches, which then ends them all
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._said, stderr=self._complained,
-                                        start_new_session=True)
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._said,
+                                            stderr=self._complained, start_new_session=True)
+        except OSError as error:
+            raise MxelmError(f"{name} cannot be started: {command[0]}: {error.strerror}") from None
         with contextlib.suppress(BrokenPipeError):  # it is dead already, which its exit code will tell
             self.process.stdin.write(json.dumps(job).encode() + b"\n")
             self.process.stdin.flush()
@@ -233,7 +235,8 @@ class Child:
             self.process.wait()
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        self._files.close()
+        self._said.close()
+        self._complained.close()
 
 
 def launch(module, job, folder, workers, servers=1, hosts=(), address=LOOPBACK, timeout=None):
@@ -245,9 +248,10 @@ def launch(module, job, folder, workers, servers=1, hosts=(), address=LOOPBACK, 
     address: of this machine, as the others reach it. timeout: seconds for the whole job, None for no limit.
     Raises MxelmError, with every child ended, as soon as one fails, and when time is over.
     """
+    on_machine = -(-(workers - 1) // len(hosts)) if hosts else workers
+    common = _environment(workers, servers, address, max(1, on_machine))
     children = []
     try:
-        common = _environment(workers, servers, address, on_machine=-(-workers // (len(hosts) + 1)))
         roles = [("scheduler", "scheduler", None)]
         roles += [(f"server {i}", "server", None) for i in range(1, servers + 1)]
         roles += [(f"worker {i}", "worker", hosts[(i - 2) % len(hosts)] if hosts and i > 1 else None)

@@ -31,12 +31,13 @@ class Fit:
 
 
 def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=1.0, projection=None, method="blas",
-        batch=32, skip_bad=False, progress=False):
+        batch=32, skip_bad=False, twin="symbol", progress=False):
     """Train an ELM behind `backbone` on `dataset`: accumulate, choose l2 and size, solve again on all of it.
 
     l2: a number >= 0, or "auto": chosen with the size on a `validation` fraction of the images, by accuracy for
     classes and by squared error otherwise; beta is then solved on training + validation states.
     s: std(XW), the scale of W. projection: the W of another run instead of a new one.
+    twin: "symbol" or "gluon", which compute the same.
     Source: Arcada, section 2.
     """
     if l2 != "auto":
@@ -44,7 +45,7 @@ def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=
     rest, held_out = dataset.split(validation, seed) if l2 == "auto" else (dataset, None)
     if projection is None:
         projection = calibrate(backbone, rest, n_neurons, s, seed)
-    options = {"method": method, "batch": batch, "skip_bad": skip_bad, "progress": progress}
+    options = {"method": method, "batch": batch, "skip_bad": skip_bad, "twin": twin, "progress": progress}
     state, skipped = accumulate(backbone, rest, projection, **options)
     selection, features = None, np.empty((0, backbone.n_features), np.float32)
     if held_out is not None:

@@ -71,16 +71,22 @@ class RunningELM:
             scores[rows] = self._hidden(X[rows].astype(np.float64, copy=False)) @ beta + intercept
         return scores
 
-    def _hidden(self, X):
-        H = X @ self.W.T
+    def _hidden(self, X, out=None):
+        """tanh(XWᵀ + bias), (n, n_neurons), into `out` where given."""
+        H = np.matmul(X, self.W.T, out=out)
         H += self.bias
         return np.tanh(H, out=H)
 
     def _waiting_rows(self):
         """[H, 1] and Y of the rows that wait, each row times the root of its weight, as least squares want it."""
-        root = np.sqrt(self._weights[:self._filled, None])
-        ones = np.ones((self._filled, 1))
-        return np.hstack([self._hidden(self._X[:self._filled]), ones]) * root, self._Y[:self._filled] * root
+        rows, Y = np.empty((self._filled, len(self.W) + 1)), self._Y[:self._filled]
+        self._hidden(self._X[:self._filled], out=rows[:, :-1])
+        rows[:, -1] = 1
+        weights = self._weights[:self._filled, None]
+        if (weights == 1).all():
+            return rows, Y
+        rows *= np.sqrt(weights)
+        return rows, Y * np.sqrt(weights)
 
     def _matrices(self):
         """The sums over all rows so far; those that wait go on waiting."""

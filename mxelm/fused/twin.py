@@ -9,8 +9,6 @@ import json
 from collections import Counter
 
 from mxelm.backbones.checkpoint import save_checkpoint
-from mxelm.fused.accumulator import BlasAccumulator
-from mxelm.fused.sums import Sums
 from mxelm.runtime import mx
 
 
@@ -126,12 +124,3 @@ def bind_gluon(backbone, projection, batch, n_outputs=None):
     layer = HiddenLayer if n_outputs is None else FusedELM
     shapes = [(batch, *backbone.preprocessing.shape)] + ([] if n_outputs is None else [(batch, n_outputs)])
     return GluonModel(twin(layer, backbone, projection), backbone.ctx, shapes)
-
-
-class GluonAccumulator(BlasAccumulator):
-    """BlasAccumulator with H from the Gluon twin instead of a Module."""
-
-    def __init__(self, backbone, projection, n_outputs, batch):
-        self.model = bind_gluon(backbone, projection, batch)
-        self.sums = Sums(projection.n_neurons, n_outputs, threads=1)
-        self.waiting = None

@@ -77,6 +77,15 @@ def test_row_by_row_gives_the_bits_of_fit(digits):
     assert np.array_equal(parts.beta_, whole.beta_)
 
 
+def test_a_row_of_weight_zero_leaves_no_trace(digits):
+    X, y = digits
+    weights = np.random.default_rng(2).integers(0, 2, len(X)).astype(float)
+    kept = weights > 0
+    options = {"n_neurons": 25, "random_state": 0}
+    whole = ELMClassifier(**options).fit(X, y, weights)
+    assert np.array_equal(whole.beta_, ELMClassifier(**options).fit(X[kept], y[kept]).beta_)
+
+
 def test_partial_fit_only_accumulates_and_a_new_l2_needs_no_rows(digits, monkeypatch):
     X, y = digits
     solved = []

@@ -5,10 +5,10 @@ import pytest
 from mxelm import backbones
 from mxelm.backbones.backbone import graph_digest
 from mxelm.errors import FileError
-from mxelm.fused import Projection, fuse
-from mxelm.fused.accumulator import Batch, BlasAccumulator
+from mxelm.fused import FusedAccumulator, Projection, fuse
+from mxelm.fused.accumulator import Batch
 from mxelm.fused.graph import hidden_layer
-from mxelm.fused.twin import FusedELM, GluonAccumulator, HiddenLayer, bind_gluon, features_block, keeps_numbers, twin
+from mxelm.fused.twin import FusedELM, HiddenLayer, bind_gluon, features_block, keeps_numbers, twin
 from mxelm.graphs import bind
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
@@ -64,7 +64,7 @@ def assert_agree(found, expected, tolerance=1e-6):
 
 def accumulated(accumulator, images, targets, cuts):
     for start, end in zip([0, *cuts], [*cuts, len(images)]):
-        accumulator.add(images[start:end], targets[start:end])
+        accumulator.update(images[start:end], targets[start:end])
     return accumulator.matrices()
 
 
@@ -109,9 +109,9 @@ def test_a_real_gluon_network_in_front(targets):
 
 @pytest.mark.parametrize("cuts", [[], [8, 16], [1, 2, 20], [13]])
 def test_accumulator_in_any_partition(tiny_backbone, projection, images, targets, cuts):
-    found = accumulated(GluonAccumulator(tiny_backbone, projection, C, 8), images, targets, cuts)
+    found = accumulated(FusedAccumulator(tiny_backbone, projection, C, twin="gluon"), images, targets, cuts)
     assert_agree(found, reference(tiny_backbone, projection, images, targets))
-    assert_agree(found, accumulated(BlasAccumulator(tiny_backbone, projection, C, 8), images, targets, cuts))
+    assert_agree(found, accumulated(FusedAccumulator(tiny_backbone, projection, C), images, targets, cuts))
     np.testing.assert_array_equal(found[0], found[0].T)
 
 
@@ -134,11 +134,11 @@ def test_model_outlives_later_batches_and_a_callers_record(tiny_backbone, projec
 
 
 def test_parameters_stay(tiny_backbone, projection, images, targets):
-    accumulator = GluonAccumulator(tiny_backbone, projection, C, 8)
+    accumulator = FusedAccumulator(tiny_backbone, projection, C, twin="gluon")
     accumulated(accumulator, images, targets, [8, 16])
     arg_params, aux_params = tiny_backbone.feature_params()
     expected = {**arg_params, **aux_params, "W": mx.nd.array(projection.W)}
-    parameters = accumulator.model.block.collect_params()
+    parameters = accumulator._sums.model.block.collect_params()
     assert set(parameters.keys()) == set(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(parameters[name].data().asnumpy(), array.asnumpy())
@@ -206,6 +206,6 @@ def test_efficientnet_lite(real_data):
     images = rng.normal(size=(6, *backbone.preprocessing.shape)).astype(np.float32)
     targets = rng.normal(size=(6, C)).astype(np.float32)
     projection = Projection(L, backbone.n_features, seed=1, scale=0.03)
-    found = accumulated(GluonAccumulator(backbone, projection, C, 4), images, targets, [4])
+    found = accumulated(FusedAccumulator(backbone, projection, C, twin="gluon"), images, targets, [4])
     assert_agree(found, reference(backbone, projection, images, targets))
-    assert_agree(found, accumulated(BlasAccumulator(backbone, projection, C, 4), images, targets, [4]))
+    assert_agree(found, accumulated(FusedAccumulator(backbone, projection, C), images, targets, [4]))

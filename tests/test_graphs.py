@@ -1,0 +1,154 @@
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from conftest import tiny_params, tiny_symbol
+
+from mxelm import graphs
+from mxelm.errors import InputError
+from mxelm.runtime import mx
+
+SHAPE = (2, 3, 16, 16)
+
+
+@contextmanager
+def unfused(monkeypatch):
+    """Binds in the block fuse nothing: the reference for what a head's value is."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MXNET_SUBGRAPH_BACKEND", "NONE")
+        yield
+
+
+@pytest.fixture(scope="module")
+def x():
+    return mx.nd.array(np.random.default_rng(0).normal(0, 1, SHAPE))
+
+
+def outputs(symbol, x, params=None):
+    """name -> float32 array of every output of `symbol`, through graphs.bind."""
+    arrays, aux = params or tiny_params(symbol)
+    arrays = {name: arrays[name] for name in symbol.list_arguments() if name != "data"}
+    aux = {name: aux[name] for name in symbol.list_auxiliary_states()}
+    module = graphs.bind(symbol, {"data": x.shape}, arrays, aux, mx.cpu())
+    module.forward(mx.io.DataBatch([x]), is_train=False)
+    return {name: o.asnumpy() for name, o in zip(symbol.list_outputs(), module.get_outputs())}
+
+
+# cutting
+
+def test_a_cut_ends_at_the_output_and_needs_no_parameter_behind_it():
+    part = graphs.cut(tiny_symbol(), "relu0_output")
+    assert part.list_outputs() == ["relu0_output"]
+    assert part.list_arguments() == ["data", "conv0_weight", "bn0_gamma", "bn0_beta"]
+
+
+def test_a_cut_computes_the_inner_value(x, monkeypatch):
+    symbol = tiny_symbol()
+    params = tiny_params(symbol)
+    features = outputs(graphs.cut(symbol, "flatten_output"), x, params)["flatten_output"]
+    with unfused(monkeypatch):
+        pooled = outputs(graphs.cut(symbol, "pool1_output"), x, params)["pool1_output"]
+    np.testing.assert_allclose(features, pooled.mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("asked, nearest", [("flaten_output", "flatten_output"), ("relu1", "relu1_output"),
+                                            ("FC1_output", "fc1_output"), ("global_pool", "global_pool_output")])
+def test_the_error_names_the_nearest_output_first(asked, nearest):
+    with pytest.raises(InputError, match=f"no output '{asked}'; the nearest are {nearest}"):
+        graphs.cut(tiny_symbol(), asked)
+
+
+@pytest.mark.parametrize("asked", ["data", "conv0_weight", "bn0_moving_mean"])
+def test_an_input_is_no_output(asked):
+    with pytest.raises(InputError, match="the nearest are ") as caught:
+        graphs.cut(tiny_symbol(), asked)
+    assert asked not in str(caught.value).split("nearest are")[1].split(", ")
+
+
+def test_where_nothing_is_near_the_last_outputs_are_named():
+    with pytest.raises(InputError, match="the nearest are flatten_output, fc1_output, softmax_output"):
+        graphs.cut(tiny_symbol(), "ζ")
+
+
+# guarding
+
+def head_sets(symbol):
+    """Sets of inner heads, some of which are consumed by others of the set: in order, backwards, in pairs, alone."""
+    inner = [name for name in symbol.get_internals().list_outputs()
+             if name.endswith("_output") and not name.startswith(("data", "softmax"))]
+    yield inner
+    yield inner[::-1]
+    yield from zip(inner, inner[1:])
+    yield from ((name, inner[-1]) for name in inner[:-1])
+
+
+def test_guarded_heads_are_right_where_they_are_consumed_inside(x, monkeypatch):
+    symbol = tiny_symbol()
+    params = tiny_params(symbol)
+    internals = symbol.get_internals()
+    with unfused(monkeypatch):
+        expected = {name: outputs(internals[name], x, params)[name] for name in next(head_sets(symbol))}
+    for names in head_sets(symbol):
+        found = outputs(graphs.guard([internals[name] for name in names]), x, params)
+        assert list(found) == [name.replace("_output", "_head_output") for name in names]
+        for name, value in zip(names, found.values()):
+            np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=f"{name} of {names}")
+
+
+def test_without_the_guard_a_head_is_wrong(x, monkeypatch):
+    """What the guard is there for; if this fails, MXNet has mended itself and the guard can go."""
+    data = mx.sym.var("data")
+    before = mx.sym.Convolution(data, num_filter=4, kernel=(3, 3), name="conv")
+    both = [before, mx.sym.Activation(before, act_type="relu", name="relu")]
+    params = tiny_params(mx.sym.Group(both))
+    with unfused(monkeypatch):
+        expected = outputs(mx.sym.Group(both), x, params)
+    assert expected["conv_output"].min() < 0 <= expected["relu_output"].min()
+    bare = outputs(mx.sym.Group(both), x, params)
+    assert not all(np.allclose(bare[name], expected[name], atol=1e-4) for name in expected)
+    guarded = outputs(graphs.guard(both), x, params)
+    for name in expected:
+        np.testing.assert_allclose(guarded[name.replace("_output", "_head_output")], expected[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("follow, reference", [
+    (lambda f: mx.sym.Activation(f, act_type="relu"), lambda f: np.maximum(f, 0)),
+    (mx.sym.square, np.square),
+    (lambda f: mx.sym.Activation(f, act_type="tanh") + mx.sym.Activation(f, act_type="relu"),
+     lambda f: np.tanh(f) + np.maximum(f, 0)),
+])
+def test_a_fully_connected_head_and_what_follows_it_are_right(x, follow, reference):
+    """FullyConnected is fused even behind BlockGrad, but for the switch that the door to MXNet sets."""
+    f = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=5, name="f")
+    after = follow(f)
+    params = tiny_params(after)
+    W, b = params[0]["f_weight"].asnumpy(), params[0]["f_bias"].asnumpy()
+    expected = x.asnumpy().reshape(2, -1).astype(np.float64) @ W.T + b
+    for heads in ([f, after], [after, f], [after]):
+        for name, found in outputs(graphs.guard(heads), x, params).items():
+            wanted = expected if name == "f_head_output" else reference(expected)
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+# binding
+
+def test_bind_takes_inputs_in_the_order_given_and_trains_nothing():
+    a, b = mx.sym.var("a"), mx.sym.var("b")
+    symbol = mx.sym.broadcast_mul(b - 2 * a, mx.sym.var("w", shape=(1, 1)))
+    module = graphs.bind(symbol, {"b": (2, 3), "a": (2, 3)}, {"w": mx.nd.array([[10]])}, {}, mx.cpu())
+    assert module.data_names == ["b", "a"] and not module.for_training
+    module.forward(mx.io.DataBatch([mx.nd.ones((2, 3)) * 7, mx.nd.ones((2, 3))]))
+    np.testing.assert_array_equal(module.get_outputs()[0].asnumpy(), np.full((2, 3), 50))
+
+
+def test_bind_says_nothing_on_stderr(x, capfd):
+    outputs(tiny_symbol(), x)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_parameter_is_not_made_up():
+    symbol = tiny_symbol()
+    arrays, aux = tiny_params(symbol)
+    del arrays["fc1_bias"]
+    with pytest.raises(RuntimeError, match="fc1_bias is not presented"):
+        graphs.bind(symbol, {"data": SHAPE}, arrays, aux, mx.cpu())

@@ -1,0 +1,402 @@
+import os
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pytest
+
+from mxelm import training
+from mxelm.data.dataset import Dataset
+from mxelm.data.sources import ArraySource
+from mxelm.errors import FileError, InputError
+from mxelm.preprocessing import Preprocessing
+from mxelm.runtime import mx, seed
+from mxelm.training import accuracy, fit, flip_and_crop, load_parameters, warmup_linear
+
+PREPROCESSING = Preprocessing((6, 6), "none", mean=128, scale=1 / 64)
+NAG = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 1e-3}}
+ADAM = {"optimizer": "adam", "settings": {"beta1": 0.8}}
+
+
+class Stop(Exception):
+    """What ends a run in the middle."""
+
+
+class Stopping:
+    """A loader that raises in step 2 of one epoch."""
+
+    def __init__(self, loader, epoch):
+        self.loader, self.last, self.epoch = loader, epoch, 0
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        self.loader.epoch = self.epoch
+        for step, batch in enumerate(self.loader):
+            if (self.epoch, step) == (self.last, 1):
+                raise Stop
+            yield batch
+
+
+class Doubled:
+    """A loader of float64 images."""
+
+    def __init__(self, loader):
+        self.loader, self.epoch = loader, 0
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        self.loader.epoch = self.epoch
+        for x, y in self.loader:
+            yield x.astype("float64"), y
+
+
+def dataset(n=36, first=0):
+    """Three classes of noise images, told apart by their brightest channel."""
+    rng = np.random.default_rng(first)
+    labels = np.arange(n) % 3
+    images = rng.integers(0, 160, (n, 6, 6, 3))
+    images[np.arange(n), :, :, labels] += 95
+    return Dataset(ArraySource(images.astype(np.uint8), "noise"), labels, ["red", "green", "blue"], "noise")
+
+
+def loader(n=36):
+    return dataset(n).gluon_loader(8, PREPROCESSING, shuffle=3, augment=partial(flip_and_crop, pad=1))
+
+
+def watched():
+    return dataset(15, first=1).gluon_loader(8, PREPROCESSING)
+
+
+def network(start=0, width=5, prefixes=(None, None)):
+    """Convolution, BatchNorm, dropout and two layers of one shape; sizes are deferred to the first batch."""
+    seed(start)
+    np.random.seed(start)  # MXNet's initialisers draw from both
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(width, 3), mx.gluon.nn.BatchNorm(), mx.gluon.nn.Activation("relu"),
+            mx.gluon.nn.GlobalAvgPool2D(), mx.gluon.nn.Flatten(), mx.gluon.nn.Dropout(0.2),
+            mx.gluon.nn.Dense(width, prefix=prefixes[0]), mx.gluon.nn.Dense(width, prefix=prefixes[1]),
+            mx.gluon.nn.Dense(3))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    return net
+
+
+def parameters(net):
+    return {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
+
+
+def same(net, other):
+    found, expected = parameters(net), parameters(other)
+    assert found.keys() == expected.keys()
+    return all(found[name].tobytes() == expected[name].tobytes() for name in expected)
+
+
+def timeless(history):
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+
+
+def run(net, data=None, epochs=4, **options):
+    options = {**NAG, "schedule": warmup_linear(0.1, 0.3), "seed": 5, **options}
+    return fit(net, data or loader(), epochs, **options)
+
+
+# learning
+
+@pytest.mark.parametrize("optimizer, peak", [(NAG, 0.02), (ADAM, 0.02)])
+def test_a_network_learns(optimizer, peak):
+    net = network()
+    history = run(net, epochs=8, schedule=warmup_linear(peak, 0.2), validation=watched(), **optimizer)
+    assert [entry["epoch"] for entry in history] == list(range(1, 9))
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+    assert history[-1]["validation_accuracy"] == accuracy(net, watched()) > 0.8
+    assert all(0 <= entry["accuracy"] <= 1 and entry["seconds"] > 0 for entry in history)
+
+
+def test_accuracy_counts_the_highest_scores():
+    class Scores:
+        def __call__(self, x):
+            return mx.nd.array([[1, 2, 3], [9, 0, 0], [0, 1, 0]][:len(x)])
+
+    batches = [(mx.nd.zeros((3, 1)), mx.nd.array([2, 1, 1])), (mx.nd.zeros((1, 1)), mx.nd.array([2]))]
+    assert accuracy(Scores(), batches) == 3 / 4
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not():
+    nets = [network() for _ in range(3)]
+    first, second, other = (run(net, epochs=2, seed=number) for net, number in zip(nets, (5, 5, 6)))
+    assert timeless(first) == timeless(second) and same(nets[0], nets[1])
+    assert timeless(first) != timeless(other)  # the dropout differs
+
+
+def test_random_numbers_are_those_of_any_other_process(monkeypatch):
+    """A checkpoint goes on as it began on another machine only while these numbers stay."""
+    seeds = []
+    monkeypatch.setattr(training, "seed_mxnet", seeds.append)
+    for number in (0, 7):
+        fit(network(), loader(8), 2, lambda done: 0.01, seed=number)
+    assert seeds == [397586535, 16979904, 318162123, 2085039140]
+
+
+# resuming
+
+@contextmanager
+def stopped(epoch):
+    with pytest.raises(Stop):
+        yield Stopping(loader(), epoch)
+
+
+@pytest.mark.parametrize("options", [NAG, ADAM, {"optimizer": "sgd", "settings": None}])
+def test_a_run_that_was_stopped_ends_as_if_nothing_had_happened(tmp_path, options):
+    whole, begun, resumed = network(), network(), network(start=9)
+    expected = run(whole, validation=watched(), **options)
+    options = {**options, "validation": watched(), "checkpoint": tmp_path / "run.state", "resume": True}
+    with stopped(epoch=2) as data:
+        run(begun, data, **options)
+    history = run(resumed, **options)
+    assert timeless(history) == timeless(expected)
+    assert same(resumed, whole)
+    assert sorted(os.listdir(tmp_path)) == ["run.state", "run.state.best"]
+
+
+def test_a_run_may_be_stopped_in_every_epoch(tmp_path):
+    whole, net = network(), network()
+    expected = run(whole)
+    for epoch in (0, 1, 3):
+        with stopped(epoch) as data:
+            run(net, data, checkpoint=tmp_path / "run.state", resume=True)
+        net = network(start=epoch)  # what the stopped run had in memory is gone
+        if epoch == 0:
+            net = network()
+    assert timeless(run(net, checkpoint=tmp_path / "run.state", resume=True)) == timeless(expected)
+    assert same(net, whole)
+
+
+def test_float64_states_are_kept_to_the_last_bit(tmp_path):
+    whole, begun, resumed = network(), network(), network()
+    for net in (whole, begun, resumed):
+        net.cast("float64")
+    run(whole, Doubled(loader()), **ADAM)
+    with stopped(epoch=2) as data:
+        run(begun, Doubled(data), checkpoint=tmp_path / "run.state", **ADAM)
+    run(resumed, Doubled(loader()), checkpoint=tmp_path / "run.state", resume=True, **ADAM)
+    assert parameters(whole)["0.weight"].dtype == np.float64
+    assert same(resumed, whole)
+
+
+def test_states_find_their_parameters_whatever_was_built_before(tmp_path):
+    """Gluon counts layers: of the same two, the second's name may sort first in another process."""
+    whole, begun = network(prefixes=("dense8_", "dense9_")), network(prefixes=("dense8_", "dense9_"))
+    resumed = network(prefixes=("dense9_", "dense10_"))
+    expected = run(whole)
+    with stopped(epoch=2) as data:
+        run(begun, data, checkpoint=tmp_path / "run.state")
+    history = run(resumed, checkpoint=tmp_path / "run.state", resume=True)
+    assert timeless(history) == timeless(expected) and same(resumed, whole)
+
+
+def test_what_is_finished_is_only_loaded(tmp_path):
+    first, again = network(), network(start=1)
+    history = run(first, epochs=2, checkpoint=tmp_path / "run.state")
+    assert run(again, Stopping(loader(), 0), epochs=2, checkpoint=tmp_path / "run.state", resume=True) == history
+    assert same(first, again)
+
+
+def test_a_shared_parameter_is_trained_once(tmp_path):
+    def tied():
+        net = mx.gluon.nn.HybridSequential()
+        first = mx.gluon.nn.Dense(4, in_units=4)
+        net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(4, in_units=108), first,
+                mx.gluon.nn.Dense(4, in_units=4, params=first.params), mx.gluon.nn.Dense(3, in_units=4))
+        net.initialize(mx.init.One())
+        return net
+
+    net, reference = tied(), tied()
+    run(net, epochs=1, schedule=lambda done: 0.01, optimizer="sgd", settings={}, checkpoint=tmp_path / "run.state")
+    trainer = mx.gluon.Trainer(reference.collect_params(), "sgd", {"learning_rate": 0.01}, kvstore=None)
+    for x, y in loader():
+        with mx.autograd.record():
+            value = mx.gluon.loss.SoftmaxCrossEntropyLoss()(reference(x), y)
+        value.backward()
+        trainer.step(len(x))
+    assert same(net, reference)
+    again = tied()
+    load_parameters(again, tmp_path / "run.state")
+    assert same(again, net)
+
+
+def test_settings_may_be_numpy_numbers(tmp_path):
+    options = {"optimizer": "sgd", "epochs": 1, "seed": np.int64(3), "checkpoint": tmp_path / "run.state"}
+    options["settings"] = {"momentum": np.float32(0.9), "wd": np.float64(0.1)}
+    run(network(), **options)
+    assert len(run(network(), resume=True, **options)) == 1
+
+
+@pytest.mark.parametrize("change, told", [
+    ({"seed": 6}, "its seed is 5, this run's is 6"), ({"epochs": 3}, "its epochs is 2, this run's is 3"),
+    ({"optimizer": "adam", "settings": {}}, "its optimizer is nag"),
+    ({"settings": {"momentum": 0.5}}, "its settings is .*0.9.* this run's is .*0.5")])
+def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, told):
+    run(network(), epochs=2, checkpoint=tmp_path / "run.state")
+    net = network()
+    run(net, epochs=1)
+    before = parameters(net)
+    with pytest.raises(FileError, match=f"run.state is of another run: {told}"):
+        run(net, **{"epochs": 2, "checkpoint": tmp_path / "run.state", "resume": True, **change})
+    assert all((parameters(net)[name] == value).all() for name, value in before.items())
+
+
+def deeper():
+    net = network()
+    net.add(mx.gluon.nn.Dense(3))
+    net[-1].initialize()
+    return net
+
+
+def shallower():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(*list(network())[:-1])
+    return net
+
+
+@pytest.mark.parametrize("other, told", [(lambda: network(width=4), r"0\.weight of shape"),
+                                         (deeper, r"9\.weight .* it holds nothing"),
+                                         (shallower, r"it holds 8\.bias, not wanted here")])
+def test_the_checkpoint_of_another_network_is_refused(tmp_path, other, told):
+    run(network(), epochs=1, checkpoint=tmp_path / "run.state")
+    for use in (lambda net: run(net, epochs=1, checkpoint=tmp_path / "run.state", resume=True),
+                lambda net: load_parameters(net, tmp_path / "run.state")):
+        with pytest.raises(FileError, match=f"run.state is of another network: .*{told}"):
+            use(other())
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    run(network(), epochs=1, checkpoint=tmp_path / "run.state")
+    content = (tmp_path / "run.state").read_bytes()
+    (tmp_path / "run.state").write_bytes(content[:-100])
+    with pytest.raises(FileError, match="damaged"):
+        run(network(), epochs=1, checkpoint=tmp_path / "run.state", resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_before_any_step(tmp_path):
+    class Untouched:
+        epoch = 0
+
+        def __iter__(self):
+            pytest.fail("a batch was drawn")
+
+    with pytest.raises(FileError, match=r"cannot write .*missing/run\.state"):
+        run(network(), Untouched(), checkpoint=tmp_path / "missing" / "run.state")
+
+
+# the best epoch
+
+def test_the_best_epoch_is_that_of_the_validation(tmp_path, monkeypatch):
+    """Scores rise and fall by decree; the first of equals is kept."""
+    scores = iter([0.2, 0.7, 0.7, 0.3])
+    kept = []
+
+    def score(net, *_):
+        kept.append(parameters(net))
+        return next(scores)
+
+    monkeypatch.setattr(training, "accuracy", score)
+    net = network()
+    run(net, validation=watched(), checkpoint=tmp_path / "run.state")
+    best, last = network(start=1), network(start=2)
+    assert [entry["validation_accuracy"] for entry in load_parameters(best, f"{tmp_path}/run.state.best")] == [0.2, 0.7]
+    assert len(load_parameters(last, tmp_path / "run.state")) == 4
+    assert all((parameters(best)[name] == kept[1][name]).all() for name in kept[1])
+    assert same(last, net) and not same(best, last)
+
+
+def test_the_best_of_before_is_remembered_on_resuming(tmp_path, monkeypatch):
+    options = {"validation": watched(), "checkpoint": tmp_path / "run.state"}
+    monkeypatch.setattr(training, "accuracy", lambda *_: 0.9)
+    with stopped(epoch=1) as data:
+        run(network(), data, **options)
+    before = (tmp_path / "run.state.best").read_bytes()
+    monkeypatch.setattr(training, "accuracy", lambda *_: 0.8)
+    run(network(), resume=True, **options)
+    assert (tmp_path / "run.state.best").read_bytes() == before
+
+
+def test_without_validation_nothing_is_called_best(tmp_path):
+    run(network(), epochs=1, checkpoint=tmp_path / "run.state")
+    assert os.listdir(tmp_path) == ["run.state"]
+
+
+def test_parameters_go_into_a_network_that_was_never_initialised(tmp_path):
+    net = network()
+    run(net, epochs=1, checkpoint=tmp_path / "run.state")
+    bare = mx.gluon.nn.HybridSequential()
+    bare.add(*(type(layer)(*arguments) for layer, arguments in zip(net, (
+        (5, 3), (), ("relu",), (), (), (0.2,), (5,), (5,), (3,)))))
+    load_parameters(bare, tmp_path / "run.state")
+    x = mx.nd.ones((2, 3, 6, 6))
+    np.testing.assert_array_equal(bare(x).asnumpy(), net(x).asnumpy())
+
+
+# a loss that explodes
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_epoch(tmp_path):
+    options = {"schedule": lambda done: 0.05 if done < 0.4 else 1e30, "checkpoint": tmp_path / "run.state"}
+    with pytest.raises(InputError, match=r"not finite in epoch 3, step [2345]: lower the learning rate"):
+        run(network(), epochs=5, **options)
+    net = network()
+    assert len(load_parameters(net, tmp_path / "run.state")) == 2
+    assert all(np.isfinite(value).all() for value in parameters(net).values())
+
+
+# schedules
+
+def test_warmup_then_down_to_zero():
+    rate = warmup_linear(0.4, 0.25)
+    np.testing.assert_allclose([rate(done) for done in (0, 0.125, 0.25, 0.625, 1)], [0, 0.2, 0.4, 0.2, 0])
+
+
+@pytest.mark.parametrize("warmup", [0, 1, -0.1, 5])
+def test_a_warmup_that_is_no_fraction_of_the_run(warmup):
+    with pytest.raises(InputError, match="warmup must be a fraction of the run"):
+        warmup_linear(0.1, warmup)
+
+
+def test_the_schedule_sees_the_run_in_equal_steps():
+    seen = []
+    run(network(), epochs=2, schedule=lambda done: seen.append(done) or 0.01)
+    np.testing.assert_allclose(seen, [0, *(np.arange(10) / 10)])  # once more to begin with: 36 images are 5 batches
+
+
+# augmentation
+
+def test_flip_and_crop_takes_shifted_and_mirrored_pieces():
+    """Each result is one of the 2 x 3 x 3 pieces of its own image with reflected edges; all of them come up."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 5, 7, 3), dtype=np.uint8)
+    found = flip_and_crop(images, np.random.default_rng(1), pad=1)
+    assert found.shape == images.shape and found.dtype == np.uint8
+    seen = set()
+    for image, result in zip(images, found):
+        pieces = {}
+        for flip in (1, -1):
+            padded = np.pad(image[:, ::flip], ((1, 1), (1, 1), (0, 0)), mode="reflect")
+            for top in range(3):
+                for left in range(3):
+                    pieces[padded[top:top + 5, left:left + 7].tobytes()] = (flip, top, left)
+        seen.add(pieces[result.tobytes()])
+    assert len(seen) == 18
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flip_and_crop_depends_on_its_generator_alone(channels):
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, channels), dtype=np.uint8)
+    before = images.copy()
+    np.random.seed(0)
+    first = flip_and_crop(images, np.random.default_rng(4))
+    np.random.seed(1)
+    np.testing.assert_array_equal(flip_and_crop(images, np.random.default_rng(4)), first)
+    assert not np.array_equal(flip_and_crop(images, np.random.default_rng(5)), first)
+    np.testing.assert_array_equal(images, before)
