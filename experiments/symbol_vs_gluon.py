@@ -236,7 +236,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", help="names with commas between them: of GluonCV's zoo, or checkpoints (default: "
                                            f"{','.join(NETWORKS)})")
-    parser.add_argument("--repeats", type=int, default=7, help="rounds, of which the median is taken")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, of which the median is taken")
     parser.add_argument("--quick", action="store_true", help="a tiny network; results go into --work")
     parser.add_argument("--work", type=Path, default=Path("symbol_vs_gluon-work"), help="folder for --quick")
     args = parser.parse_args(argv)

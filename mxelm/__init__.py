@@ -19,6 +19,10 @@ _HOMES = {
     "solve": "mxelm.fused",
     "select": "mxelm.fused",
     "Predictor": "mxelm.fused",
+    "ELMClassifier": "mxelm.fused",
+    "ELMRegressor": "mxelm.fused",
+    "FusedELMClassifier": "mxelm.fused",
+    "FusedELMRegressor": "mxelm.fused",
 }
 _ORIGINAL_NAMES = {"load_data": "load", "load_backbone": "load"}
 

@@ -3,6 +3,7 @@
 `from mxelm.runtime import mx` loads MXNet (2-3 s) at that moment; importing this module alone loads nothing.
 """
 import contextlib
+import functools
 import importlib
 import os
 import platform
@@ -123,12 +124,19 @@ def context(name="cpu"):
 
 
 def blas_threads(count):
-    """A context manager that holds NumPy's and SciPy's BLAS to `count` threads (MXNet's own are not touched).
+    """A context manager that holds the process's BLAS libraries to `count` threads; None leaves them alone.
 
     MXNet's OpenMP team and OpenBLAS's threads spin against each other when both hold all cores.
     """
-    from threadpoolctl import threadpool_limits
-    return threadpool_limits(limits=count, user_api="blas")
+    return _blas_libraries().limit(limits=count)
+
+
+@functools.cache
+def _blas_libraries():
+    """Found once: a search takes milliseconds, and blocks of rows are added every few of them."""
+    importlib.import_module("scipy.linalg.blas")
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController().select(user_api="blas")
 
 
 @contextlib.contextmanager

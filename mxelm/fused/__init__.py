@@ -2,6 +2,7 @@
 from mxelm.fused.accumulate import accumulate, balanced
 from mxelm.fused.accumulator import FusedAccumulator
 from mxelm.fused.criteria import cross_validate, generalized_cross_validation, grid_mse
+from mxelm.fused.estimators import ELMClassifier, ELMRegressor, FusedELMClassifier, FusedELMRegressor
 from mxelm.fused.fit import Fit, fit
 from mxelm.fused.graph import fuse
 from mxelm.fused.predictor import Predictor
@@ -10,6 +11,6 @@ from mxelm.fused.selection import Selection, select
 from mxelm.fused.solver import solve
 from mxelm.fused.state import ELMState, merge
 
-__all__ = ["ELMState", "Fit", "FusedAccumulator", "Predictor", "Projection", "Selection", "accumulate", "balanced",
-           "calibrate", "cross_validate", "fit", "fuse", "generalized_cross_validation", "grid_mse", "merge", "select",
-           "solve"]
+__all__ = ["ELMClassifier", "ELMRegressor", "ELMState", "Fit", "FusedAccumulator", "FusedELMClassifier",
+           "FusedELMRegressor", "Predictor", "Projection", "Selection", "accumulate", "balanced", "calibrate",
+           "cross_validate", "fit", "fuse", "generalized_cross_validation", "grid_mse", "merge", "select", "solve"]

@@ -26,12 +26,13 @@ def solve(HtH, HtY, l2, n_neurons=None):
     HtH, HtY = check(HtH, HtY)
     l = check_size(n_neurons, len(HtH))
     A = regularised(HtH[:l, :l], check_l2(l2))
+    norm = lapack.dlange("1", A)
     try:
-        R = cholesky(A)
+        R = cholesky(A, overwrite_a=True, check_finite=False)
     except LinAlgError:
-        return _minimum_norm(A, HtY[:l])
-    _warn_if_ill(A, R, l2)
-    return solve_triangular(R, solve_triangular(R, HtY[:l], trans="T"))
+        return _minimum_norm(regularised(HtH[:l, :l], l2), HtY[:l])
+    _warn_if_ill(R, norm, l2)
+    return solve_triangular(R, solve_triangular(R, HtY[:l], trans="T", check_finite=False), check_finite=False)
 
 
 def regularised(A, l2):
@@ -79,9 +80,9 @@ def _minimum_norm(A, B):
     return vectors[:, keep] @ ((vectors[:, keep].T @ B) / values[keep, None])
 
 
-def _warn_if_ill(A, R, l2):
-    reciprocal, _ = lapack.dpocon(R, np.abs(A).sum(axis=0).max())
-    if reciprocal < len(A) * np.finfo(float).eps:
+def _warn_if_ill(R, norm, l2):
+    reciprocal, _ = lapack.dpocon(R, norm)
+    if reciprocal < len(R) * np.finfo(float).eps:
         warnings.warn(f"HtH + {l2:g} I has a condition number of about {1 / max(reciprocal, 1e-300):.0e}: "
                       "the solution is not unique to working precision; use a larger l2",
                       IllConditionedWarning, stacklevel=3)

@@ -3,10 +3,12 @@ import functools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import lapack
 
 from mxelm.errors import InputError
 from mxelm.files import load_container, save_container
 from mxelm.fused.projection import Projection
+from mxelm.fused.sums import mirrored
 from mxelm.preprocessing import Preprocessing
 
 KIND = "elm-state"
@@ -127,17 +129,15 @@ class ELMState:
         """Write the state as one checksummed file, one triangle of HtH, whole or not at all."""
         meta = {"n_samples": self.n_samples, "yty": self.yty, "progress": self.progress,
                 "origin": None if self.origin is None else self.origin.to_json()}
-        triangle = self.HtH[np.tril_indices(len(self.HtH))]
+        triangle, _ = lapack.dtrttp(self.HtH, uplo="U")  # by columns, which are the rows of the lower one
         save_container(path, KIND, meta, {"HtH_lower": triangle, "HtY": self.HtY, "samples": self.samples})
 
     @classmethod
     def load(cls, path):
         """Read a state; FileError names a file that is missing, damaged, or of another kind."""
         meta, arrays = load_container(path, KIND)
-        L = len(arrays["HtY"])
-        HtH = np.zeros((L, L))
-        HtH[np.tril_indices(L)] = arrays["HtH_lower"]
-        HtH += np.tril(HtH, -1).T
+        upper, _ = lapack.dtpttr(len(arrays["HtY"]), arrays["HtH_lower"], uplo="U")
+        HtH = mirrored(upper.T)
         origin = None if meta["origin"] is None else Origin.from_json(meta["origin"])
         return cls(HtH, arrays["HtY"], meta["n_samples"], meta["yty"], origin, arrays["samples"], meta["progress"])
 

@@ -51,5 +51,11 @@ class Sums:
     def matrices(self):
         """(HtH with both triangles, HtY), float64, of all rows so far."""
         self.flush()
-        lower = np.tril(self.A)
-        return lower + np.tril(lower, -1).T, self.B.copy()
+        return mirrored(self.A.copy()), self.B.copy()
+
+
+def mirrored(A):
+    """A with its lower triangle copied into the upper one, in place: no second matrix beside a large one."""
+    for i in range(len(A)):
+        A[i, i + 1:] = A[i + 1:, i]
+    return A
