@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from mxelm import backbones, data, fused
 from mxelm.backbones import inception21k
-from mxelm.files import read_json, write_json
+from mxelm.files import atomic_write, read_json, write_json
 from mxelm.fused.evaluation import evaluate
 from mxelm.fused.fit import extract
 from mxelm.reporting import results
@@ -110,10 +110,11 @@ def caltech101(args):
     args.work.mkdir(parents=True, exist_ok=True)
     kept = args.work / f"{dataset.name}-{backbone.name}-features.npy"
     if not kept.exists():  # for the baselines alone; the fused network stores none
-        np.save(kept, extract(backbone, dataset, progress=True)[0])
+        with atomic_write(kept) as temporary:
+            np.save(temporary, extract(backbone, dataset, progress=True)[0])
     features, figures = np.load(kept), []
     for seed in range(args.seeds):
-        file = args.work / f"{dataset.name}-seed-{seed}.json"
+        file = args.work / f"{dataset.name}-{backbone.name}-seed-{seed}.json"
         if not file.exists():
             write_json(file, one_seed(backbone, dataset, features, seed, settings))
         figures.append(read_json(file))
@@ -219,7 +220,9 @@ def main(argv=None):
     parser.add_argument("--quick", action="store_true", help="digits and the small network; results go into --work")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args.command = f"python experiments/fused_elm.py {args.run}"
+    changed = [f" --{name} {getattr(args, name)}" for name in ("checkpoint", "seeds")
+               if getattr(args, name) != parser.get_default(name)]
+    args.command = f"python experiments/fused_elm.py {args.run}{''.join(changed)}"
     start = time.perf_counter()
     rows = {"caltech101": caltech101, "claims": claims, "demo": demo}[args.run](args)
     for row in rows:

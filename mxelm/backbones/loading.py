@@ -25,8 +25,8 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
     symbol, arg_params, aux_params, sidecar = load_checkpoint(prefix, epoch, shape, pooling_convention)
     if preprocessing is None:
         if "input_shape" not in sidecar:
-            raise InputError(f"there is no {prefix}.json that tells the network's preprocessing: give "
-                             "preprocessing=Preprocessing(size, ...), or write that file")
+            raise InputError(f"there is no {prefix}.json that tells the network's preprocessing: write that file, or "
+                             "give preprocessing=Preprocessing(size, ...) (--preprocessing JSON)")
         preprocessing = preprocessing_of(prefix, sidecar)
     return Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
                     read_classes(prefix, sidecar), sidecar, ctx)

@@ -77,8 +77,11 @@ class _TensorsOnly(pickle._Unpickler):
     """An unpickler to which only tensors exist; remembers the storages that the pickle refers to.
 
     The one written in Python: its memo is a dictionary. The one in C keeps an array as long as the highest number
-    that the pickle uses, so that five bytes can ask for 32 GB.
+    that the pickle uses, so that five bytes can ask for 32 GB. For the same reason it knows no bytearray, which is
+    made as long as the pickle says before its content is looked for.
     """
+
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
 
     def __init__(self, path, file):
         super().__init__(file)

@@ -49,6 +49,10 @@ def main(argv=None):
     except MxelmError as error:
         print(f"mxelm {args.command}: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:  # NumPy's says how much was asked for
+        print(f"mxelm {args.command}: not enough memory ({error}): take fewer --neurons or a smaller --batch, where "
+              "the command has them", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"mxelm {args.command}: interrupted; nothing half-written is left", file=sys.stderr)
         return 130

@@ -3,6 +3,7 @@ import sys
 import time
 from pathlib import Path
 
+from mxelm.cli import options
 from mxelm.cli.fit import summary
 
 NEURONS = 1024
@@ -12,7 +13,7 @@ SHOWN_SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 def add_arguments(parser):
     parser.add_argument("--out", default="mxelm-demo", metavar="DIR", help="folder for the checkpoint and the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of the splits and of W")
+    parser.add_argument("--seed", type=options.seed, default=0, help="of the splits and of W")
 
 
 def run(args):

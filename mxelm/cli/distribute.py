@@ -10,8 +10,8 @@ from mxelm.cli import options
 from mxelm.errors import FileError, InputError, MxelmError
 
 # The options that a work folder belongs to: with others, its shards would be of another run.
-_BELONGING = ("images", "data", "root", "split", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing", "neurons",
-              "scale", "seed", "like", "method", "twin", "batch")
+_BELONGING = ("images", "data", "root", "split", "kind", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing",
+              "neurons", "scale", "seed", "like", "method", "twin", "batch")
 
 
 def add_arguments(parser):

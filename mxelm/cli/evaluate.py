@@ -3,12 +3,14 @@ import csv
 import io
 
 from mxelm.cli import options
+from mxelm.errors import InputError
 
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="PREFIX of a checkpoint that `mxelm fit` wrote")
     options.add_data(parser)
-    parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.csv and PREFIX.png, the confusion matrix")
+    parser.add_argument("--out", type=options.prefix, metavar="PREFIX",
+                        help="write PREFIX.csv and PREFIX.png, the confusion matrix")
     options.add_ctx(parser)
 
 
@@ -19,8 +21,11 @@ def run(args):
     from mxelm.fused import Predictor
     from mxelm.fused.evaluation import evaluate
     predictor = Predictor.load(args.model, args.ctx)
+    if args.out and predictor.kind != "classes":
+        raise InputError(f"{args.model} was trained on {predictor.kind}: without classes there is no confusion matrix "
+                         "to write to --out")
     result, confusion = evaluate(predictor, options.load_data(args), args.skip_bad, progress=not args.json)
-    if args.out and confusion is not None:
+    if args.out:
         from mxelm.reporting.plots import confusion_matrix
         write_text(f"{args.out}.csv", _csv(confusion, predictor.classes))
         confusion_matrix(f"{args.out}.png", confusion, predictor.classes)
@@ -45,6 +50,9 @@ def show(result):
         print(f"accuracy {result['accuracy']:.2%}, mean of classes {result['mean_per_class']:.2%}, "
               f"{result['n_samples']} images")
     else:
+        if "exact_match" in result:
+            print(f"labels right {result['label_accuracy']:.2%}, images with all labels right "
+                  f"{result['exact_match']:.2%}")
         print(f"mean squared error {result['mse']:.5g}, R2 {result['r2']:.4f}, {result['n_samples']} images")
     for path in result.get("files", []):
         print(f"wrote {path}")

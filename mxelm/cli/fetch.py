@@ -1,11 +1,10 @@
 """`mxelm fetch`: known weights or a known data set, or what to put where by hand."""
 from mxelm.errors import InputError
 
-HELP = "get known weights or a known data set (no name: list them)"
-
 
 def add_arguments(parser):
-    parser.add_argument("name", metavar="NAME", nargs="?", help="efficientnet_lite0, Inception21k, cifar10, ...")
+    parser.add_argument("name", metavar="NAME", nargs="?",
+                        help="efficientnet_lite0, Inception21k, cifar10, ...; none: list them")
     parser.add_argument("--folder", metavar="DIR", help="where to put it, if not in the cache (MXELM_CACHE)")
 
 

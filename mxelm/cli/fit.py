@@ -8,7 +8,7 @@ def add_arguments(parser):
     options.add_elm(parser)
     parser.add_argument("--l2", type=options.l2_value, default="auto", help="a number >= 0, or auto: by validation")
     parser.add_argument("--validation", type=float, default=0.2, help="fraction of images to choose l2 and size on")
-    parser.add_argument("--out", required=True, metavar="PREFIX", help="the checkpoint to write")
+    parser.add_argument("--out", required=True, type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
     parser.add_argument("--state", metavar="FILE", help="also keep the accumulated matrices here")
 
 

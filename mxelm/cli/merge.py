@@ -12,7 +12,7 @@ def run(args):
     from mxelm import fused
     from mxelm.files import require_writable
     require_writable(args.out)
-    state = fused.merge(map(fused.ELMState.load, args.states), args.union_classes)
+    state = fused.merge(map(options.load_state, args.states), args.union_classes)
     state.save(args.out)
     return {"state": args.out, **options.state_summary(state)}
 

@@ -1,7 +1,12 @@
 """Options that several commands share, and what they mean."""
 import argparse
+import logging
+import os
+from pathlib import Path
 
 from mxelm.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def add_data(parser):
@@ -12,6 +17,8 @@ def add_data(parser):
     group.add_argument("--data", metavar="NAME", help="a known set: digits, mnist, cifar10, caltech101, ...")
     parser.add_argument("--root", metavar="DIR", help="where the known set, or a list's images, lie; else MXELM_DATA")
     parser.add_argument("--split", help="of sets that have one: train or test")
+    parser.add_argument("--kind", choices=("classes", "multilabel", "regression"),
+                        help="what the numbers in a list or a .rec file are, where they do not tell it themselves")
     parser.add_argument("--download", action="store_true", help="get the known set where it is not at hand")
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count images that cannot be read")
 
@@ -19,8 +26,10 @@ def add_data(parser):
 def load_data(args):
     """The Dataset that --images or --data names."""
     from mxelm import data
-    given = {"split": args.split} if args.split else {}
-    return data.load(args.images or args.data, root=args.root, download=args.download, progress=not args.json, **given)
+    given = {name: getattr(args, name) for name in ("split", "kind") if getattr(args, name)}
+    # with ./ in front, a folder called digits is not taken for the known set
+    name = args.data if args.images is None else os.path.join(os.curdir, args.images)
+    return data.load(name, root=args.root, download=args.download, progress=not args.json, **given)
 
 
 def add_backbone(parser):
@@ -36,8 +45,11 @@ def add_backbone(parser):
 def load_backbone(args):
     """The Backbone that `add_backbone`'s options name."""
     from mxelm import backbones
+    from mxelm.backbones.loading import resolve
     from mxelm.files import read_json
     from mxelm.preprocessing import Preprocessing
+    if Path(resolve(args.checkpoint)).resolve() == Path(args.out).resolve():
+        raise InputError(f"--out {args.out} is the checkpoint that is read: choose another, or it would be overwritten")
     given = Preprocessing.from_json(read_json(args.preprocessing)) if args.preprocessing else None
     return backbones.load(args.checkpoint, args.epoch, cut=args.cut, preprocessing=given, ctx=args.ctx)
 
@@ -50,7 +62,7 @@ def add_elm(parser):
     """W and the way of accumulation."""
     parser.add_argument("--neurons", type=positive, default=4096, help="hidden neurons L; fewer may be chosen later")
     parser.add_argument("--scale", type=float, default=1.0, help="standard deviation of XW, which sets W's scale")
-    parser.add_argument("--seed", type=int, default=0, help="of W and of splits")
+    parser.add_argument("--seed", type=seed, default=0, help="of W and of splits")
     parser.add_argument("--like", metavar="STATE", help="use the W of this state")
     parser.add_argument("--method", choices=("blas", "paper"), default="blas", help="paper: float32, as printed")
     parser.add_argument("--twin", choices=("symbol", "gluon"), default="symbol", help="a Module, or a hybridized block")
@@ -66,6 +78,16 @@ def projection(args, backbone, dataset):
             raise InputError(f"{args.like} does not say which W it was made with")
         return origin.projection
     return fused.calibrate(backbone, dataset, args.neurons, args.scale, args.seed)
+
+
+def load_state(path):
+    """The ELMState in a file; a warning where the pass that writes it has not come to its end."""
+    from mxelm.fused import ELMState
+    state = ELMState.load(path)
+    if state.progress and state.progress["done"] < state.progress["of"]:
+        log.warning("%s holds %d of %d images: the rest comes with `mxelm accumulate --resume`", path,
+                    state.progress["done"], state.progress["of"])
+    return state
 
 
 def state_summary(state):
@@ -88,6 +110,20 @@ def positive(text):
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
+
+
+def seed(text):
+    """An argparse type: an integer of at least 0, which is what NumPy's generators take."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def prefix(text):
+    """An argparse type: a path to which -symbol.json can be added."""
+    if not os.path.basename(text):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in a name")
+    return text
 
 
 def shard(text):

@@ -10,12 +10,14 @@ def add_arguments(parser):
 
 
 def run(args):
-    from mxelm.data.decode import read_image
+    from mxelm.data import Dataset
+    from mxelm.data.sources import FileSource
     from mxelm.fused import Predictor
     predictor = Predictor.load(args.model, args.ctx)
+    images = Dataset(FileSource("", args.images), [0] * len(args.images), ["unknown"], "images")
+    batches = images.module_iter(32, predictor.preprocessing, labels=False)
     rows = {}
-    for path in args.images:
-        scores = predictor.scores([read_image(path)])[0]
+    for path, scores in zip(args.images, predictor.scores(batches)):
         order = scores.argsort()[::-1][:args.top] if predictor.kind == "classes" else range(len(scores))
         rows[path] = [[predictor.classes[i], float(scores[i])] for i in order]
     return {"kind": predictor.kind, "predictions": rows}
@@ -25,4 +27,4 @@ def show(result):
     for path, best in result["predictions"].items():
         print(path)
         for name, score in best:
-            print(f"  {score:8.3f}  {name}")
+            print(f"  {score:9.3g}  {name}")

@@ -1,5 +1,6 @@
 """mxelm solve: a trained checkpoint from accumulated states, without an image."""
 from mxelm.cli import options
+from mxelm.errors import InputError
 
 
 def add_arguments(parser):
@@ -12,15 +13,16 @@ def add_arguments(parser):
     parser.add_argument("--neurons", type=options.positive, help="a smaller model; otherwise chosen with l2")
     parser.add_argument("--validation", metavar="STATE", help="a state of validation images, for the choice alone")
     parser.add_argument("--picture", metavar="FILE", help="draw the errors of the (l2, neurons) grid")
-    parser.add_argument("--out", required=True, metavar="PREFIX", help="the checkpoint to write")
+    parser.add_argument("--out", required=True, type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
 
 
 def run(args):
     from mxelm import fused
-    from mxelm.errors import InputError
     from mxelm.files import require_writable
     require_writable(f"{args.out}-symbol.json")
-    states = [fused.ELMState.load(path) for path in args.states]
+    if args.picture:
+        require_writable(args.picture)
+    states = [options.load_state(path) for path in args.states]
     state = fused.merge(states)
     if state.origin is None:
         raise InputError(f"{args.states[0]} does not say which backbone it belongs to")
@@ -45,13 +47,23 @@ def run(args):
 
 
 def _choose(states, state, args):
-    from mxelm.fused import ELMState, select
+    from mxelm.fused import select
     sizes = [args.neurons] if args.neurons else None
     if args.validation:
-        return select(state, ELMState.load(args.validation), "mse", sizes=sizes)
+        held_out = options.load_state(args.validation)
+        _require_held_out(state, held_out, args.validation)
+        return select(state, held_out, "mse", sizes=sizes)
     if len(states) > 1:
         return select(states, criterion="cv", sizes=sizes)
     return select(state, criterion="gcv", sizes=sizes)
+
+
+def _require_held_out(state, held_out, path):
+    """Refuse a validation state of another run, or of images that the model is trained on."""
+    try:
+        state + held_out
+    except InputError as error:
+        raise InputError(f"{path} cannot be the validation of this state: {error}") from None
 
 
 def show(result):

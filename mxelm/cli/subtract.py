@@ -11,8 +11,7 @@ def add_arguments(parser):
 
 def run(args):
     from mxelm.files import require_writable
-    from mxelm.fused import ELMState
     require_writable(args.out)
-    state = ELMState.load(args.state) - ELMState.load(args.shard)
+    state = options.load_state(args.state) - options.load_state(args.shard)
     state.save(args.out)
     return {"state": args.out, **options.state_summary(state)}

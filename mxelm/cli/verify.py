@@ -1,8 +1,6 @@
 """`mxelm verify`: whether a checkpoint is whole."""
 import sys
 
-HELP = "check a checkpoint's files, names, shapes and hashes"
-
 
 def add_arguments(parser):
     parser.add_argument("prefix", metavar="PREFIX", help="a checkpoint's path without -symbol.json, or a known name")

@@ -105,7 +105,7 @@ class Dataset:
         """Two Datasets (rest, part), `part` with about `fraction` of the samples; both keep the dataset's order.
 
         Stratified for classes: a class with two or more samples has at least one in both, a single one stays in
-        `rest`. Plain random for the other kinds.
+        `rest`. Plain random for the other kinds. Raises InputError where nothing can be split off.
         """
         if not 0 < fraction < 1:
             raise InputError(f"the fraction to split off must lie between 0 and 1, got {fraction}")
@@ -114,6 +114,8 @@ class Dataset:
         rng = np.random.default_rng(seed)
         part = [rng.permutation(members)[:_share(fraction, len(members))] for members in self._groups()]
         part = np.sort(np.concatenate(part))
+        if not len(part):
+            raise InputError(f"no class of {self.name} has two samples: none can be split off")
         return self.take(np.setdiff1d(np.arange(len(self)), part)), self.take(part)
 
     def per_class(self, n, seed=0, rest=None):

@@ -1,11 +1,15 @@
 """From an encoded image to uint8 pixels, strictly: what is not whole is refused."""
+import contextlib
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
 
 from mxelm.errors import FileError
 from mxelm.runtime import require_cv2
+
+_pillow = threading.Lock()
 
 
 def read_image(path):
@@ -30,7 +34,10 @@ def decode(content, name):
     if not content:
         raise FileError(f"{name} is empty: remove it, restore it, or use --skip-bad")
     cv2 = require_cv2()
-    image = None if _is_cut_jpeg(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR)
+    try:
+        image = None if _is_cut_jpeg(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR)
+    except cv2.error:  # a header that announces more than 2^30 pixels
+        image = None
     if image is None:
         return _decode_with_pillow(content, name)
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -44,10 +51,22 @@ def _is_cut_jpeg(content):
 def _decode_with_pillow(content, name):
     from PIL import Image, ImageOps, UnidentifiedImageError
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _strict_pillow(), Image.open(io.BytesIO(content)) as image:
             image = ImageOps.exif_transpose(image)
             return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except UnidentifiedImageError:
         raise FileError(f"{name} is not an image: remove it, or use --skip-bad") from None
     except Exception as error:  # Pillow's decoders raise many kinds on damaged bytes; all mean the same here
         raise FileError(f"{name} is damaged ({error}): restore it, remove it, or use --skip-bad") from None
+
+
+@contextlib.contextmanager
+def _strict_pillow():
+    """Have cut images refused in the block: a switch of the whole process, on since GluonCV's import, fills them up."""
+    from PIL import ImageFile
+    with _pillow:
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before

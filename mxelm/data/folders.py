@@ -9,6 +9,7 @@ from mxelm.data.dataset import Dataset
 from mxelm.data.sources import FileSource
 from mxelm.errors import FileError, InputError
 
+_STAND_IN = re.compile("[\udc80-\udcff]")  # of a byte that is not UTF-8; no state or checkpoint could hold it
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # what Windows leaves behind, its hidden files
 
 
@@ -18,7 +19,8 @@ def read(folder, name=None, leave_out=(), suffix="", prefix=""):
     folder: path. leave_out: names of class folders that do not count. suffix: only files whose name ends so.
     prefix: regular expression of what to strip off the front of folder names to get class names.
     A file that turns out to be no image is an error, or skipped, when it is decoded.
-    Raises FileError for a folder that cannot be read, InputError for one without classes or a class without files.
+    Raises FileError for a folder that cannot be read, InputError for one without classes, a class without files, or
+    a name that is not UTF-8.
     """
     folder = Path(folder)
     found = [entry for entry in _listing(folder) if (folder / entry).is_dir() and entry not in leave_out]
@@ -45,6 +47,9 @@ def _listing(folder):
         names = os.listdir(folder)
     except OSError as error:
         raise FileError(f"cannot read the folder {folder}: {error.strerror}") from None
+    odd = [name for name in names if _STAND_IN.search(name)]
+    if odd:
+        raise InputError(f"the folder {folder} holds a name that is not UTF-8, {os.fsencode(odd[0])!r}: rename it")
     return sorted((n for n in names if not n.startswith(".") and n.lower() not in _SYSTEM_FILES), key=natural)
 
 

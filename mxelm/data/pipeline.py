@@ -94,8 +94,7 @@ class Pipeline:
 
 def fits(images, preprocessing):
     """Whether images (n, h, w[, 3]) have the size that `preprocessing` would bring them to."""
-    height = preprocessing.size[0]
-    return images.shape[1:3] == preprocessing.size and preprocessing.short_side in (None, height)
+    return images.shape[1:3] == preprocessing.size and preprocessing.short_side in (None, min(preprocessing.size))
 
 
 def coloured(images, preprocessing):

@@ -4,7 +4,7 @@ import numpy as np
 from mxelm.data.dataset import KINDS
 from mxelm.errors import InputError
 
-MOST_CLASSES = 1_000_000  # a higher class number is a slip or damage, and would cost a column each
+MOST_CLASSES = 100_000  # a higher class number is a slip or damage, and would cost a column each
 
 
 def interpret(values, names, place, kind=None):
@@ -24,8 +24,8 @@ def interpret(values, names, place, kind=None):
         if values.shape[1] != 1:
             raise InputError(f"{place(0)}: kind classes needs one label an image, got {values.shape[1]}")
         bad = (labels < 0) | (labels != np.floor(labels)) | (labels >= MOST_CLASSES)
-        _refuse_rows(bad, values, place, "no class number (those are whole and count from 0; quantities need "
-                                         "kind='regression')")
+        _refuse_rows(bad, values, place, f"no class number (those are whole, from 0 and below {MOST_CLASSES}; "
+                                         "quantities need kind='regression')")
         return labels.astype(np.int64), [str(c) for c in range(int(labels.max()) + 1)], kind
     if kind == "multilabel":
         _refuse_rows(~np.isin(values, (0, 1)).all(axis=1), values, place, "a label that is neither 0 nor 1")

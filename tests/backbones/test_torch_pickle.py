@@ -204,11 +204,13 @@ def test_a_member_that_inflates_beyond_its_storage(read):
         read(zipped({"x": tensor}, compression=zipfile.ZIP_DEFLATED))
 
 
-def test_a_high_memo_number_takes_no_memory(read):
+@pytest.mark.parametrize("asking", [b"}" + pickle.LONG_BINPUT + struct.pack("<I", 2**26),
+                                    pickle.BYTEARRAY8 + struct.pack("<Q", 2**26)])
+def test_a_few_bytes_that_ask_for_much_memory_do_not_get_it(read, asking):
     tracemalloc.start()
     try:
         with pytest.raises(FileError):
-            read(b"\x80\x02}" + pickle.LONG_BINPUT + struct.pack("<I", 2**26) + b".")
+            read(b"\x80\x05" + asking + b".")
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()

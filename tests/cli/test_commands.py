@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -102,6 +103,11 @@ def test_text_output_names_the_files(tiny_checkpoint, image_folder, tmp_path):
 BAD_FIT = [
     (["--checkpoint", "{tmp}/nowhere"], 1, "nowhere"),
     (["--neurons", "0"], 2, "at least 1"),
+    (["--neurons", "9" * 13], 1, "not enough memory"),
+    (["--seed", "-1"], 2, "at least 0"),
+    (["--out", ""], 2, "does not end in a name"),
+    (["--out", "{tmp}/"], 2, "does not end in a name"),
+    (["--out", "{tmp}/checkpoint/tiny"], 1, "is the checkpoint that is read"),
     (["--l2", "-1"], 2, ">= 0"),
     (["--l2", "nan"], 2, ">= 0"),
     (["--validation", "0"], 1, "between 0 and 1"),
@@ -179,9 +185,41 @@ def test_evaluate_refuses_unknown_classes(refused, trained, image_folder):
     assert "violet" in refused("evaluate", trained[0], "--json", "--images", image_folder)
 
 
-def test_predict_refuses_what_is_no_image(refused, trained, tmp_path):
+def test_predict_refuses_what_is_no_image(refused, trained, image_folder, tmp_path):
     (tmp_path / "note.txt").write_text("hello")
-    assert "note.txt" in refused("predict", trained[0], tmp_path / "note.txt")
+    assert "note.txt" in refused("predict", trained[0], image_folder / "red" / "image_00.png", tmp_path / "note.txt")
+
+
+def test_predict_names_an_image_that_cannot_be_brought_to_size(refused, tiny_checkpoint, image_folder, tmp_path):
+    from mxelm.preprocessing import Preprocessing
+    (tmp_path / "none.json").write_text(json.dumps(Preprocessing((16, 16), "none").to_json()))
+    for image in image_folder.rglob("*.png"):
+        cv2.imwrite(str(image), cv2.resize(cv2.imread(str(image)), (16, 16)))
+    model = tmp_path / "model"
+    assert main(["fit", "--images", str(image_folder), "--checkpoint", tiny_checkpoint, "--neurons", "5", "--json",
+                 "--preprocessing", str(tmp_path / "none.json"), "--out", str(model)]) == 0
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((17, 16), np.uint8))
+    assert "large.png: an image of 17x16" in refused("predict", model, tmp_path / "large.png")
+
+
+def test_a_folder_that_is_called_like_a_known_set_is_read(tiny_checkpoint, image_folder, monkeypatch, capsys):
+    image_folder.rename(image_folder.with_name("digits"))
+    monkeypatch.chdir(image_folder.parent)
+    assert main(["accumulate", "--images", "digits", "--checkpoint", tiny_checkpoint, "--neurons", "5", "--json",
+                 "--out", "a.state"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_samples"] == 36
+
+
+def test_whole_numbers_can_be_quantities(tiny_checkpoint, image_folder, tmp_path, refused, capsys):
+    rows = [f"images/{c}/image_0{i}.png,{1000 * i}" for c in ("red", "green") for i in range(6)]
+    (tmp_path / "prices.csv").write_text("\n".join(["path,price", *rows]))
+    listed = ["--images", str(tmp_path / "prices.csv"), "--kind", "regression"]
+    assert main(["fit", *listed, "--checkpoint", tiny_checkpoint, "--neurons", "5", "--json", "--out",
+                 str(tmp_path / "model")]) == 0
+    assert json.loads(capsys.readouterr().out)["validation"]["criterion"] == "mse"
+    assert main(["evaluate", str(tmp_path / "model"), *listed]) == 0
+    assert "mean squared error" in capsys.readouterr().out
+    assert "no confusion matrix" in refused("evaluate", tmp_path / "model", *listed, "--out", tmp_path / "matrix")
 
 
 def test_interrupt_is_clean(tiny_checkpoint, tmp_path):

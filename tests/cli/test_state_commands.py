@@ -1,5 +1,6 @@
 """accumulate, merge, subtract and solve: a model from shards, without seeing an image again."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,23 @@ def test_solve_without_an_image(run, shards, tiny_checkpoint, image_folder, tmp_
     assert said["criterion"] == criterion and said["n_samples"] == 12 * len(states)
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert run("evaluate", tmp_path / "model", "--images", image_folder)["accuracy"] > 0.7
+
+
+def test_validation_must_be_of_the_same_run_and_of_other_images(run, shards, tiny_checkpoint, image_folder, tmp_path):
+    whole, parts = shards
+    run("accumulate", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 40, "--out",
+        tmp_path / "larger.state")
+    solve = ["solve", parts[0], "--checkpoint", tiny_checkpoint, "--out", tmp_path / "model", "--validation"]
+    assert "share 12 samples" in run(*solve, whole, code=1)
+    assert "larger.state" in run(*solve, tmp_path / "larger.state", code=1)
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_an_unfinished_state_is_told(run, shards, tiny_checkpoint, tmp_path, caplog):
+    state = ELMState.load(shards[1][0])
+    replace(state, progress={**state.progress, "of": 100}).save(tmp_path / "killed.state")
+    run("solve", tmp_path / "killed.state", "--checkpoint", tiny_checkpoint, "--l2", 1, "--out", tmp_path / "model")
+    assert "killed.state holds 12 of 100 images" in caplog.text
 
 
 def test_solve_is_fit_with_the_same_numbers(run, shards, tiny_checkpoint, image_folder, tmp_path):

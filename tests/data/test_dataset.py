@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mxelm.data.dataset import Dataset
@@ -20,6 +20,7 @@ labels_of_any_balance = st.lists(st.integers(0, 3), min_size=2, max_size=60)
 
 @given(labels_of_any_balance, st.floats(0.01, 0.99), st.integers(0, 5))
 def test_split_partitions_keeps_order_and_is_stratified(labels, fraction, seed):
+    assume(np.bincount(labels).max() >= 2)
     data = dataset(labels)
     rest, part = data.split(fraction, seed)
     assert sorted(rest.ids + part.ids) == sorted(data.ids)
@@ -33,6 +34,11 @@ def test_split_partitions_keeps_order_and_is_stratified(labels, fraction, seed):
             assert abs(in_part - fraction * count) <= 1
         else:
             assert in_part == 0
+
+
+def test_a_split_that_could_hold_nothing_is_refused():
+    with pytest.raises(InputError, match="two samples"):
+        dataset([0, 1, 2, 3]).split(0.5)
 
 
 def test_split_is_seeded():

@@ -1,11 +1,12 @@
 import io
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import encoded, picture
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from mxelm.data.decode import decode, read_image
 from mxelm.errors import FileError
@@ -68,6 +69,13 @@ def test_a_jpeg_cut_anywhere_is_refused_by_name(kind, data):
         decode(whole[:cut], "pets/rex.jpg")
 
 
+def test_a_cut_jpeg_is_refused_where_pillow_is_told_to_fill_it_up(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as importing gluoncv does
+    with pytest.raises(FileError):
+        decode(JPEGS["baseline"][:-300], "x")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES  # the caller's own code keeps what it set
+
+
 def test_a_cut_jpeg_with_a_whole_thumbnail_is_refused():
     thumbnail = JPEGS["baseline"]
     segment = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2, "big") + b"Exif\0\0" + thumbnail
@@ -75,6 +83,14 @@ def test_a_cut_jpeg_with_a_whole_thumbnail_is_refused():
     assert decode(whole, "x").shape == (60, 80, 3)
     with pytest.raises(FileError):
         decode(whole[:-300], "x")
+
+
+def test_a_header_that_announces_too_many_pixels_is_refused_by_name():
+    whole = bytearray(encoded(picture()))
+    whole[16:24] = (60000).to_bytes(4, "big") * 2  # IHDR's width and height
+    whole[29:33] = zlib.crc32(whole[12:29]).to_bytes(4, "big")
+    with pytest.raises(FileError, match="huge.png"):
+        decode(bytes(whole), "huge.png")
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])

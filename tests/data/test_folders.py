@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from image_files import class_folders, encoded, picture
@@ -45,6 +47,16 @@ def test_folders_that_are_no_set_are_refused(tmp_path):
     class_folders(tmp_path, {"full": 1})
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no image"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("odd", [b"a\xff", b"a/\xff.png"])
+def test_names_that_no_state_or_checkpoint_could_hold_are_refused(tmp_path, odd):
+    class_folders(tmp_path, {"a": 1})
+    os.mkdir(os.fsencode(tmp_path / "b"))
+    os.rename(tmp_path / "b" if b"/" not in odd else tmp_path / "a" / "image_0.png",
+              os.path.join(os.fsencode(tmp_path), odd))
+    with pytest.raises(InputError, match="not UTF-8.*xff"):
         load(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_kind_can_be_said(tmp_path):
     ("p,y\na,0\nb,1.5\n", "classes", "line 3: 1.5"),
     ("p,y\na,0\n\nb,nan\n", None, "line 4: nan"),
     ("p,y\na,0.5\nb,inf\n", None, "line 3: inf"),
-    ("p,y\na,0\nb,99999999\n", None, "line 3"),
+    ("p,y\na,0\nb,100000\n", None, "line 3"),
     ("p,u,v\na,0,1\nb,1\n", None, "line 3: 2 columns"),
     ("p,u,v\na,0,1\nb,1,x\n", None, "line 3: 'x'"),
     ("p,u,v\na,0,1\nb,1,2\n", "multilabel", "line 3: 1, 2"),
