@@ -117,6 +117,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     recipe = {**RECIPE, "epochs": args.epochs}
+    shipped = [name for name in ("out", "results") if getattr(args, name) == parser.get_default(name)]
+    if recipe != RECIPE and shipped:
+        parser.error(f"another number of epochs is another model: name its --{' and --'.join(shipped)} too")
 
     whole = data.load("cifar10", root=args.data, split="train")
     train, watched = whole.split(recipe["validation"] / len(whole), seed=recipe["seed"])

@@ -36,7 +36,11 @@ def bind(symbol, shapes, arg_params, aux_params, ctx):
     shapes: dict of input name -> shape, in the order of the Module's `data_names`.
     """
     module = mx.mod.Module(symbol, data_names=list(shapes), label_names=None, context=ctx)
-    with without_lines("is disabled."):  # MXNet tells at every bind that the guard's switch is on
-        module.bind(data_shapes=list(shapes.items()), for_training=False, grad_req="null")
+    try:
+        with without_lines("is disabled."):  # MXNet tells at every bind that the guard's switch is on
+            module.bind(data_shapes=list(shapes.items()), for_training=False, grad_req="null")
+    except RuntimeError as error:  # MXNetError is one
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"MXNet cannot bind the network to {shapes}: {reason}; is the batch too large?") from None
     module.set_params(arg_params, aux_params)
     return module

@@ -41,6 +41,8 @@ def _load(name):
         # oneDNN fuses FullyConnected with what follows it even where the FullyConnected is itself an output, and
         # then answers wrongly; the switch is read at the first bind only, so it is set before MXNet is loaded.
         os.environ["MXNET_DISABLE_MKLDNN_FC_OPT"] = "1"
+        # operators otherwise take turns with four scratch buffers a context, which are never freed (299 MB each)
+        os.environ.setdefault("MXNET_CPU_TEMP_COPY", "1")
         os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on stderr at each bind
         try:
             with _numpy_bool(), warnings.catch_warnings():

@@ -53,6 +53,7 @@ def show(result):
         choice = result["validation"]
         print(f"chosen of {choice['models']} models by validation {choice['criterion']} {choice['best']:.4f}: "
               f"l2 {result['l2']:g}, {result['n_neurons']} neurons")
+        print(f"the choice held {result['validation_bytes']:,} bytes of the validation images for its time")
     print(f"{result['n_samples']} images, {result['classes']} outputs; kept {result['state_bytes']:,} bytes where "
           f"their features take {result['feature_bytes']:,} (and grow with every image)")
     print(f"wrote {result['checkpoint']}-symbol.json, {result['checkpoint']}-0000.params, {result['checkpoint']}.json")

@@ -28,12 +28,15 @@ def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=
     """
     weights = _class_weights(dataset, class_weight)
     origin = Origin(backbone.digest, backbone.cut, backbone.preprocessing, projection, dataset.kind,
-                    tuple(dataset.classes), class_weight)
+                    tuple(dataset.classes), class_weight, method)
     accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method, batch, twin)
     done, skipped, samples = 0, [], [np.empty((0, 16), np.uint8)]
-    identity = _identity(dataset)
-    if save is not None and resume and Path(save).exists():
+    identity = {**_identity(dataset), "batch": batch, "twin": twin}
+    if save is not None and resume:
         remove_leftovers(save)
+    if save is not None and Path(save).exists():
+        if not resume:
+            raise FileError(f"{save} exists: go on from it with resume (--resume), or remove it")
         state = _of_this_run(save, origin, identity)
         done, skipped = state.progress["done"], [tuple(entry) for entry in state.progress["skipped"]]
         if done == len(dataset):
@@ -50,6 +53,8 @@ def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=
             samples.append(part.take(rows).digests())
             accumulator.flush()
             finished = done == len(dataset)
+            if finished and not accumulator.n_samples:
+                raise FileError(f"none of the {len(dataset)} images of {dataset.name} could be used")
             if finished or (save is not None and time.monotonic() - saved_at >= SAVE_SECONDS):
                 state = ELMState(*accumulator.matrices(), accumulator.n_samples, accumulator.yty, origin,
                                  sorted_digests(np.concatenate(samples)),
@@ -62,11 +67,16 @@ def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=
 
 
 def _pass(accumulator, part, preprocessing, batch, skip_bad, weights, bar):
-    batches, rows = part.module_iter(batch, preprocessing, skip_bad=skip_bad), []
-    for one in batches:
-        accumulator.update(one.data[0], one.label[0], None if weights is None else weights[part.targets[one.index]])
-        rows.append(one.index)
-        bar.update(len(one.index))
+    batches, rows = part.module_iter(batch, preprocessing, skip_bad=skip_bad), [np.empty(0, np.int64)]
+    try:
+        for one in batches:
+            weight = None if weights is None else weights[part.targets[one.index]]
+            accumulator.update(one.data[0], one.label[0], weight)
+            rows.append(one.index)
+            bar.update(len(one.index))
+    except FileError:
+        if len(batches.skipped) < len(part):  # a part of which nothing is left does not end the pass
+            raise
     return np.concatenate(rows), batches.skipped
 
 
@@ -109,6 +119,7 @@ def _of_this_run(path, origin, identity):
     except InputError as error:
         raise FileError(f"{path} is of another run: {error}") from None
     if any(state.progress[name] != value for name, value in identity.items()):
-        raise FileError(f"{path} is of a run over other samples ({state.progress['of']} of "
-                        f"{state.progress['dataset']}): choose another file")
+        raise FileError(f"{path} is of a run over other samples, or by other batches ({state.progress['of']} of "
+                        f"{state.progress['dataset']} by {state.progress['batch']}, {state.progress['twin']}): choose "
+                        "another file")
     return state

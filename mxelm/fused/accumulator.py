@@ -72,7 +72,7 @@ class BlasAccumulator:
         self.waiting = None
         if weight is None:
             return H, Y
-        root = np.sqrt(np.asarray(weight, np.float64))[:, None]
+        root = np.sqrt(weight)[:, None]
         return H * root, Y * root
 
     def flush(self):
@@ -105,6 +105,9 @@ class FusedAccumulator:
             raise InputError(f"method {method!r} is not known: use one of {', '.join(METHODS)}")
         if projection.n_features != backbone.n_features:
             raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
+        taken = {"W", "Y", "beta"} & set(backbone.features.list_arguments())
+        if taken:
+            raise InputError(f"{backbone.name} has a parameter called {min(taken)}, as the ELM does: rename it")
         self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
         self._shape = backbone.preprocessing.shape
         self._sums = METHODS[method](_binder(twin), backbone, projection, n_outputs, batch)
@@ -116,12 +119,16 @@ class FusedAccumulator:
 
         Raises InputError, before anything is added, for shapes that do not fit or targets that are not finite.
         """
-        y = np.asarray(y.asnumpy() if isinstance(y, mx.nd.NDArray) else y, np.float32)
+        # copies: a batch is added when the next one comes, and callers may refill their arrays until then
+        y = np.array(y.asnumpy() if isinstance(y, mx.nd.NDArray) else y, np.float32)
+        weight = None if weight is None else np.array(weight, np.float64)
         if y.shape != (data.shape[0], self.n_outputs) or tuple(data.shape[1:]) != self._shape:
             raise InputError(f"a batch has data {tuple(data.shape)} and targets {y.shape}; expected (n, "
                              f"{', '.join(map(str, self._shape))}) and (n, {self.n_outputs})")
         if not np.isfinite(y).all():
             raise InputError("a target is NaN or infinite: remove that sample")
+        if weight is not None and (weight.shape != (len(y),) or not (np.isfinite(weight) & (weight >= 0)).all()):
+            raise InputError(f"weights must be {len(y)} finite numbers >= 0, one a sample")
         if len(y):
             self._sums.add(data, y, weight)
             self.n_samples += len(y)

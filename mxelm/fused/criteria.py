@@ -70,7 +70,8 @@ def cross_validate(folds, l2s):
 def generalized_cross_validation(train, l2s):
     """GCV of every l2 and every size from one state: (RSS / n) / (1 - tr / n)², tr the trace of the hat matrix.
 
-    inf where the trace reaches n: as many effective parameters as samples. Source: Golub, Heath and Wahba, 1979.
+    inf where the trace reaches n (as many effective parameters as samples) and where rounding eats up the RSS.
+    Source: Golub, Heath and Wahba, 1979.
     """
     HtH, HtY = check(train.HtH, train.HtY)
     _require_samples(train)
@@ -79,8 +80,9 @@ def generalized_cross_validation(train, l2s):
         R, z = _solved(HtH, HtY, l2)
         trace = np.cumsum(np.diag(_congruence(HtH, R)))
         free = 1 - trace / n
-        rss = np.maximum(_squares(R, z, train), 0) / n
-        scores.append(np.where(free > 1e-9, rss / np.maximum(free, 1e-9) ** 2, np.inf))
+        rss = _squares(R, z, train)
+        sound = (free > 1e-9) & (rss > 1e-10 * train.yty)  # below, the sums cancel and say nothing
+        scores.append(np.where(sound, rss / n / np.maximum(free, 1e-9) ** 2, np.inf))
     return np.stack(scores)
 
 

@@ -19,7 +19,7 @@ class Fit:
     """What `fit` returns: the predictor, the choice it rests on (None for a given l2), the state it was solved from.
 
     skipped: (id, reason) of images left out by skip_bad. feature_bytes: what the stored features of the same images
-    would have taken, float32. validation_bytes: what was held of the validation images, for the choice alone.
+    would have taken, float32. validation_bytes: rows of H held of the validation images, for the choice alone.
     """
 
     predictor: Predictor
@@ -47,12 +47,13 @@ def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=
         projection = calibrate(backbone, rest, n_neurons, s, seed)
     options = {"method": method, "batch": batch, "skip_bad": skip_bad, "twin": twin, "progress": progress}
     state, skipped = accumulate(backbone, rest, projection, **options)
-    selection, features = None, np.empty((0, backbone.n_features), np.float32)
+    selection, H = None, np.empty((0, projection.n_neurons), np.float32)
     if held_out is not None:
-        # the validation images pass through the network once; their features serve the choice and their state
+        # the validation images pass through the network once; their rows serve the choice and their state
         features, rows, bad = extract(backbone, held_out, batch, skip_bad, progress, "validation")
         held_out, skipped = held_out.take(rows), skipped + bad
         H = projection.hidden(features)
+        del features
         held_state = state_of_rows(held_out, H, state.origin)
         selection = _choose(state, held_out, held_state, H, progress)
         state = state + held_state
@@ -60,7 +61,7 @@ def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=
     beta = solve(state.HtH, state.HtY, l2, size)
     details = {"l2": l2, "n_samples": state.n_samples, "method": method}
     predictor = Predictor.of(backbone, projection, beta, dataset.classes, dataset.kind, details)
-    return Fit(predictor, selection, state, skipped, 4 * state.n_samples * backbone.n_features, features.nbytes)
+    return Fit(predictor, selection, state, skipped, 4 * state.n_samples * backbone.n_features, H.nbytes)
 
 
 def extract(backbone, dataset, batch=32, skip_bad=False, progress=False, description="features"):

@@ -79,7 +79,7 @@ def calibrate(backbone, dataset, n_neurons, s=1.0, seed=0):
     features = backbone.extract(dataset.take(np.sort(chosen)).module_iter(32, backbone.preprocessing, skip_bad=True))
     unit = Projection(n_neurons, backbone.n_features, seed)
     deviation = float(np.std(features.astype(np.float64) @ unit.W.T.astype(np.float64)))
-    if deviation == 0:
+    if deviation == 0 or (len(features) > 1 and not np.ptp(features, axis=0).any()):
         raise InputError(f"the backbone {backbone.name} gives the same features for all of {len(chosen)} images: "
                          "check its weights and preprocessing")
     return Projection(n_neurons, backbone.n_features, seed, s / deviation)

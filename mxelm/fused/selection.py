@@ -67,6 +67,8 @@ def select(train, validation=None, criterion="accuracy", l2s=L2_GRID, sizes=None
            "cv": lambda l2: cross_validate(states, [l2])[0, columns],
            "gcv": lambda l2: generalized_cross_validation(train, [l2])[0, columns]}[criterion]
     grid = np.stack([one(l2) for l2 in (progress(l2s) if progress else l2s)])
+    if not np.isfinite(grid).any():
+        raise InputError(f"no model has a finite {criterion}: take larger l2s, fewer neurons, or another criterion")
     row, column = _first_best(-grid if criterion == "accuracy" else grid)
     return Selection(l2s[row], sizes[column], criterion, grid, l2s, sizes)
 

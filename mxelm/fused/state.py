@@ -1,5 +1,4 @@
 """ELMState: what a pass leaves behind. Its size does not depend on how many images were seen."""
-import functools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +19,7 @@ class Origin:
 
     backbone: its digest (sha256 of the cut graph and of its parameters). cut: name of the features' output.
     kind: "classes", "multilabel" or "regression". classes: names of HtY's columns. class_weight: dict of class name
-    -> weight of its samples, or None.
+    -> weight of its samples, or None. method: "blas" (float64 sums) or "paper" (float32).
     """
 
     backbone: dict
@@ -30,17 +29,18 @@ class Origin:
     kind: str
     classes: tuple
     class_weight: dict = None
+    method: str = "blas"
 
     def to_json(self):
         return {"backbone": self.backbone, "cut": self.cut, "preprocessing": self.preprocessing.to_json(),
                 "projection": self.projection.to_json(), "kind": self.kind, "classes": list(self.classes),
-                "class_weight": self.class_weight}
+                "class_weight": self.class_weight, "method": self.method}
 
     @classmethod
     def from_json(cls, content):
         return cls(content["backbone"], content["cut"], Preprocessing.from_json(content["preprocessing"]),
                    Projection.from_json(content["projection"]), content["kind"], tuple(content["classes"]),
-                   content["class_weight"])
+                   content["class_weight"], content["method"])
 
     def require_same(self, other):
         """InputError naming the first thing in which two states differ."""
@@ -143,14 +143,16 @@ class ELMState:
 
 
 def merge(states, union_classes=False):
-    """The sum of several states; with union_classes also of ones whose class lists differ."""
-    states = list(states)
-    if not states:
+    """The sum of an iterable of states, one in memory at a time; with union_classes also where their classes differ."""
+    total = None
+    for state in states:
+        if total is not None and union_classes and total.origin is not None and state.origin is not None:
+            classes = list(dict.fromkeys([*total.origin.classes, *state.origin.classes]))
+            total, state = total.with_classes(classes), state.with_classes(classes)
+        total = state if total is None else total + state
+    if total is None:
         raise InputError("give at least one state")
-    if union_classes and all(state.origin is not None for state in states):
-        classes = list(dict.fromkeys(name for state in states for name in state.origin.classes))
-        states = [state.with_classes(classes) for state in states]
-    return functools.reduce(ELMState.__add__, states)
+    return total
 
 
 def sorted_digests(digests):

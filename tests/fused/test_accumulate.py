@@ -115,6 +115,12 @@ def test_a_file_of_another_run_is_refused(tiny_backbone, dataset, projection, tm
     accumulate(tiny_backbone, dataset, projection, save=path)
     with pytest.raises(FileError, match="projection"):
         accumulate(tiny_backbone, dataset, Projection(20, 8, seed=3), save=path, resume=True)
+    with pytest.raises(FileError, match="method"):
+        accumulate(tiny_backbone, dataset, projection, "paper", save=path, resume=True)
+    with pytest.raises(FileError, match="exists"):
+        accumulate(tiny_backbone, dataset, projection, save=path)
+    with pytest.raises(FileError, match="other batches"):
+        accumulate(tiny_backbone, dataset, projection, batch=16, save=path, resume=True)
     with pytest.raises(FileError, match="other samples"):
         accumulate(tiny_backbone, dataset.take(range(100)), projection, save=path, resume=True)
 
@@ -180,7 +186,7 @@ def test_a_full_disk_loses_nothing(tiny_backbone, dataset, projection, tmp_path,
 
     from mxelm import files
     path = tmp_path / "a.state"
-    accumulate(tiny_backbone, dataset, projection, save=path)
+    state, _ = accumulate(tiny_backbone, dataset, projection, save=path)
     before = path.read_bytes()
 
     def full(*_, **__):
@@ -188,5 +194,13 @@ def test_a_full_disk_loses_nothing(tiny_backbone, dataset, projection, tmp_path,
 
     monkeypatch.setattr(files.zipfile.ZipFile, "writestr", full)
     with pytest.raises(FileError, match="No space left"):
-        accumulate(tiny_backbone, noise(20, "other"), projection, save=path)
+        state.save(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.state"]
+
+
+def test_a_part_of_which_nothing_is_left_does_not_end_the_pass(tiny_backbone, image_folder, projection, monkeypatch):
+    from mxelm import data
+    monkeypatch.setattr(module, "EVERY", 36)
+    (image_folder / "red" / "zzz.png").write_bytes(b"no image")  # the only one after the 36 whole ones
+    state, skipped = accumulate(tiny_backbone, data.load(str(image_folder)), projection, skip_bad=True)
+    assert state.n_samples == 36 and len(skipped) == 1

@@ -120,3 +120,20 @@ def test_unusable_input(tiny_backbone, images, targets):
         FusedAccumulator(tiny_backbone, Projection(L, 9), C)
     with pytest.raises(InputError, match="method 'fast'"):
         FusedAccumulator(tiny_backbone, Projection(L, 8), C, method="fast")
+
+
+def test_a_caller_may_refill_its_arrays(tiny_backbone, images, targets):
+    projection, buffer = Projection(L, 8, seed=3, scale=0.3), np.empty((1, C), np.float32)
+    made = FusedAccumulator(tiny_backbone, projection, C)
+    for i in range(N):
+        buffer[:] = targets[i]
+        made.update(images[i:i + 1], buffer)
+    assert relative(made.HtY, reference(tiny_backbone, projection, images, targets)[1]) < 1e-6
+
+
+@pytest.mark.parametrize("weight", [[1.0] * 4, [1.0] * 4 + [-1.0], [1.0] * 4 + [float("nan")]])
+def test_unusable_weights(tiny_backbone, images, targets, weight):
+    made = FusedAccumulator(tiny_backbone, Projection(L, 8), C)
+    with pytest.raises(InputError, match="weights must be 5"):
+        made.update(images[:5], targets[:5], weight)
+    assert made.n_samples == 0

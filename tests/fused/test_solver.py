@@ -156,3 +156,11 @@ def test_gcv_is_its_definition():
         hat = V @ np.linalg.solve(V.T @ V + 0.7 * np.eye(l), V.T)
         expected = np.square(Y - hat @ Y).sum() / N / (1 - np.trace(hat) / N) ** 2
         assert found[0, l - 1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_gcv_does_not_choose_what_rounding_made():
+    H, Y = rows(1, n=15)  # fewer samples than neurons: the larger models fit them exactly
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IllConditionedWarning)
+        found = generalized_cross_validation(state_of(H, Y), [1e-12, 1.0])
+    assert np.isinf(found[0, 20:]).all() and np.isfinite(found[1]).all()
