@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mxelm.backbones.folders import SHIPPED
 
 from mxelm import backbones, data
+from mxelm.backbones.loading import SHIPPED
 
 
 @pytest.fixture(scope="module")
