@@ -118,9 +118,9 @@ def test_gluon_network_works_the_same(dataset):
     from mxelm.preprocessing import Preprocessing
     network = mx.gluon.nn.HybridSequential()
     network.add(mx.gluon.nn.Conv2D(6, 3, activation="relu"), mx.gluon.nn.BatchNorm(), mx.gluon.nn.GlobalAvgPool2D(),
-                mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(10))
+                mx.gluon.nn.Flatten(prefix="flat_"), mx.gluon.nn.Dense(10))
     network.initialize(mx.init.Xavier())
     backbone = backbones.from_block(network, Preprocessing((20, 20), "stretch", mean=127.0, scale=1 / 64),
-                                    cut="flatten0_flatten0_output")
+                                    cut="flat_flatten0_output")
     assert backbone.n_features == 6
     assert fit(backbone, dataset, n_neurons=20, seed=0).selection.best > 0.8
