@@ -1,6 +1,7 @@
 """Paper 1: an Extreme Learning Machine fused into a pre-trained network; the method section as a script.
 
     python experiments/fused_elm.py caltech101          accuracy, seconds and bytes beside stored-feature baselines
+    python experiments/fused_elm.py seconds             its seconds alone, on a quiet machine
     python experiments/fused_elm.py claims              what the paper claims in words, measured
     python experiments/fused_elm.py demo                the figures of `mxelm demo`, several seeds
     python experiments/fused_elm.py caltech101 --quick  the same on digits in a minute, written elsewhere
@@ -128,6 +129,20 @@ def caltech101(args):
     return rows
 
 
+def seconds(args):
+    """Seconds from images to a solved model on the same splits: for a quiet machine; no test image is touched."""
+    dataset = data.load("caltech101", root=args.data, background=False)
+    backbone, times = backbones.load(args.checkpoint), []
+    for seed in range(args.seeds):
+        learning, _ = dataset.per_class(SETTINGS["per_class"], seed, SETTINGS["test_per_class"])
+        start = time.perf_counter()
+        fused.fit(backbone, learning, SETTINGS["n_neurons"], validation=SETTINGS["validation"], seed=seed,
+                  s=SETTINGS["scale"], progress=True)
+        times.append(time.perf_counter() - start)
+    conditions = {**SETTINGS, "backbone": backbone.name, "batch": 32, "images": len(learning)}
+    return [summary("fused.caltech101.seconds", times, "s", "lower", args, conditions)]
+
+
 def summary(id, values, unit, better, args, conditions):
     """A row from one value a seed: mean, sample deviation, n."""
     values = np.array(values, float) * (100 if unit == "%" else 1)
@@ -209,9 +224,12 @@ def demo(args):
             for id, name in (("demo.accuracy", "accuracy"), ("demo.ridge_raw", "ridge_raw"))]
 
 
+RUNS = {"caltech101": caltech101, "seconds": seconds, "claims": claims, "demo": demo}
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", choices=("caltech101", "claims", "demo"))
+    parser.add_argument("run", choices=tuple(RUNS))
     parser.add_argument("--checkpoint", default="efficientnet_lite0_224", help="backbone: prefix or known name")
     parser.add_argument("--data", help="folder of Caltech-101 (default: MXELM_DATA and the cache)")
     parser.add_argument("--seeds", type=int, default=5)
@@ -224,7 +242,7 @@ def main(argv=None):
                if getattr(args, name) != parser.get_default(name)]
     args.command = f"python experiments/fused_elm.py {args.run}{''.join(changed)}"
     start = time.perf_counter()
-    rows = {"caltech101": caltech101, "claims": claims, "demo": demo}[args.run](args)
+    rows = RUNS[args.run](args)
     for row in rows:
         print(f"{row['id']:36s} {row['value']:.6g}" + (f" ± {row['std']:.2g} ({row['n']})" if row["std"] else ""))
     if args.quick:

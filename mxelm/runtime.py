@@ -41,6 +41,9 @@ def _load(name):
         # oneDNN fuses FullyConnected with what follows it even where the FullyConnected is itself an output, and
         # then answers wrongly; the switch is read at the first bind only, so it is set before MXNet is loaded.
         os.environ["MXNET_DISABLE_MKLDNN_FC_OPT"] = "1"
+        # by itself MXNet takes every other processor for a hyper-thread, and computes on half of them
+        if "OMP_NUM_THREADS" not in os.environ:
+            os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(len(os.sched_getaffinity(0))))
         # operators otherwise take turns with four scratch buffers a context, which are never freed (299 MB each)
         os.environ.setdefault("MXNET_CPU_TEMP_COPY", "1")
         os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on stderr at each bind
