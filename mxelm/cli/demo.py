@@ -1,5 +1,4 @@
 """mxelm demo: the main job on what ships, scikit-learn's digits through the small pretrained checkpoint."""
-import sys
 import time
 from pathlib import Path
 
@@ -25,9 +24,9 @@ def run(args):
     except OSError as error:
         raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
     require_writable(folder / "digits-symbol.json")
-    say = _silent if args.json else print
     start = time.perf_counter()
-    say("1,797 digits of scikit-learn, 8x8 pixels, through a network trained on CIFAR-10 photographs")
+    if not args.json:
+        print("1,797 digits of scikit-learn, 8x8 pixels, through a network trained on CIFAR-10 photographs")
     done, result = measure(args.seed, progress=not args.json)
     done.predictor.save(str(folder / "digits"))
     from mxelm.reporting.plots import grid_heatmap
@@ -75,7 +74,3 @@ def show(result):
 def _pixels(dataset):
     import numpy as np
     return np.stack([dataset.image(i).ravel() for i in range(len(dataset))]) / 255.0
-
-
-def _silent(*_):
-    sys.stdout.flush()

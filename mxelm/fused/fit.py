@@ -4,7 +4,6 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from mxelm.errors import InputError
 from mxelm.fused.accumulate import accumulate
 from mxelm.fused.predictor import Predictor
 from mxelm.fused.projection import calibrate
@@ -88,8 +87,6 @@ def _choose(state, held_out, held_state, H, progress):
     def bar(l2s):
         return tqdm(l2s, desc="l2 x neurons", unit="l2", disable=not progress)
 
-    if state.n_samples == 0:
-        raise InputError("no training image is left after the validation images were set aside")
     if held_out.kind == "classes":
         return select(state, (H, held_out.targets), "accuracy", L2_GRID, progress=bar)
     return select(state, held_state, "mse", L2_GRID, progress=bar)
