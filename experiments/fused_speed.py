@@ -175,16 +175,33 @@ def decode(s, quick, network):
     return {"seconds": in_turn(calls, 1 if quick else 3, f"{os.environ['OMP_NUM_THREADS']} threads")}
 
 
+class Noise:
+    """A source of `n` random images that are made when asked for: a data set that takes no memory itself."""
+
+    images = None
+
+    def __init__(self, n, size):
+        self.n, self.size, self.ids = n, size, [f"noise/{i}" for i in range(n)]
+
+    def __len__(self):
+        return self.n
+
+    def image(self, i):
+        return np.random.default_rng(i).integers(0, 256, (*self.size, 3), np.uint8)
+
+    def content(self, i):
+        return self.image(i).tobytes()
+
+
 def memory(s, quick, network):
-    """Peak resident memory, MB, of a fused pass over `images` random images."""
-    from mxelm.fused import FusedAccumulator, Projection
-    backbone = make_backbone(network)
-    accumulator = FusedAccumulator(backbone, Projection(s["n_neurons"], backbone.n_features), s["n_outputs"])
-    rng = np.random.default_rng(0)
-    for _ in tqdm(range(s["images"] // s["batch"]), desc="memory"):
-        x = rng.normal(size=(s["batch"], *backbone.preprocessing.shape)).astype(np.float32)
-        accumulator.update(x, np.zeros((s["batch"], s["n_outputs"]), np.float32))
-    accumulator.matrices()
+    """Peak resident memory, MB, of `accumulate` over a data set of `images` images."""
+    from mxelm import fused
+    from mxelm.data.dataset import Dataset
+    backbone, rng = make_backbone(network), np.random.default_rng(0)
+    dataset = Dataset(Noise(s["images"], backbone.preprocessing.size), rng.integers(0, s["n_outputs"], s["images"]),
+                      [f"class {c}" for c in range(s["n_outputs"])], "noise")
+    projection = fused.Projection(s["n_neurons"], backbone.n_features, scale=0.05)
+    fused.accumulate(backbone, dataset, projection, batch=s["batch"], progress=True)
     return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -30,14 +30,30 @@ def warmup_linear(peak, warmup):
     return learning_rate
 
 
-def flip_and_crop(images, rng, pad=4):
+def steps(peak, at=(0.5, 0.75), factor=0.1):
+    """A schedule: `peak`, multiplied by `factor` at each fraction of the run in `at`; a constant for `at` empty."""
+    if not all(0 < fraction < 1 for fraction in at):
+        raise InputError(f"steps come at fractions of the run between 0 and 1, got {at}")
+
+    def learning_rate(done):
+        return peak * factor ** sum(done >= fraction for fraction in at)
+    return learning_rate
+
+
+def flip_and_crop(images, rng, pad=4, fill=None):
     """CIFAR-10's customary augmentation: mirror half of the images, shift each by up to `pad` pixels.
 
-    images: uint8 (n, height, width, channels); edges are reflected. rng: numpy Generator.
+    images: uint8 (n, height, width, channels). rng: numpy Generator. fill: a value a channel for what comes in at the
+    edges; None reflects the image there.
     """
-    n, height, width, _ = images.shape
+    n, height, width, channels = images.shape
     images = np.where(rng.random(n)[:, None, None, None] < 0.5, images[:, :, ::-1], images)
-    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    if fill is None:
+        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    else:
+        padded = np.empty((n, height + 2 * pad, width + 2 * pad, channels), images.dtype)
+        padded[:] = fill
+        padded[:, pad:-pad or None, pad:-pad or None] = images
     top, left = rng.integers(0, 2 * pad + 1, (2, n))
     rows = (top[:, None] + np.arange(height))[:, :, None]
     columns = (left[:, None] + np.arange(width))[:, None, :]
@@ -45,23 +61,28 @@ def flip_and_crop(images, rng, pad=4):
 
 
 def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=None, validation=None,
-        checkpoint=None, resume=False, seed=0, progress=False, ctx=None):
+        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None):
     """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
 
-    network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here.
+    network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here. Labels may be
+    rows (batch, classes) for a loss that takes them; the highest entry is then what accuracies compare with.
     schedule: fraction of the run done -> learning rate. settings: the optimizer's other parameters, JSON-able.
     optimizer: MXNet's name of one whose state is arrays and counters, which all are but "nadam" and "lbsgd".
     loss: a Gluon loss (softmax cross-entropy by default). validation: a loader scored after each epoch.
     checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
     validation accuracy (never of a test). resume: go on from `checkpoint` if it is there.
+    patience: stop when so many epochs have brought no better validation accuracy.
     Raises InputError when the loss stops being finite, FileError when the checkpoint is of another run or cannot be
     written.
     """
     if checkpoint:
         require_writable(checkpoint)
+    if patience and validation is None:
+        raise InputError("early stopping watches the validation accuracy: give a validation loader with patience")
     loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
-    identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}}
+    identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {},
+                "batches": len(loader), "learning rates": [schedule(i / 16) for i in range(17)]}
     identity = json.loads(json.dumps(identity, default=float))  # as a checkpoint will give it back
     history = []
     if resume and checkpoint and Path(checkpoint).exists():
@@ -69,6 +90,8 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
         log.info("resumed %s after epoch %d", checkpoint, len(history))
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
+        if patience and _epochs_since_best(history) >= patience:
+            break
         history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx))
         if validation is not None:
             history[-1]["validation_accuracy"] = accuracy(network, validation, ctx)
@@ -79,6 +102,11 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
             _save(checkpoint, network, trainer, {**identity, "history": history})
         log.info("%s", history[-1])
     return history
+
+
+def _epochs_since_best(history):
+    accuracies = [entry.get("validation_accuracy", -1.0) for entry in history]
+    return len(history) - 1 - int(np.argmax(accuracies)) if history else 0
 
 
 def _trainer(network, optimizer, settings):
@@ -106,7 +134,7 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
         losses.append(float(value.mean().asscalar()))
         if not np.isfinite(losses[-1]):
             raise InputError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
-        right += int((scores.argmax(axis=1) == y.astype(scores.dtype)).sum().asscalar())
+        right += int((scores.asnumpy().argmax(axis=1) == _class_numbers(y)).sum())
         count += len(x)
         bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
     return {"epoch": epoch + 1, "loss": float(np.mean(losses)), "accuracy": right / count,
@@ -118,9 +146,15 @@ def accuracy(network, loader, ctx=None):
     right = count = 0
     for x, y in loader:
         scores = network(x.as_in_context(ctx or mx.cpu())).asnumpy()
-        right += int((scores.argmax(axis=1) == y.asnumpy()).sum())
+        right += int((scores.argmax(axis=1) == _class_numbers(y)).sum())
         count += len(scores)
     return right / count
+
+
+def _class_numbers(labels):
+    """Class numbers (batch,) of labels that are such, or rows (batch, classes)."""
+    labels = labels.asnumpy()
+    return labels if labels.ndim == 1 else labels.argmax(axis=1)
 
 
 def load_parameters(network, path, ctx=None):

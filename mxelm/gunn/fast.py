@@ -1,0 +1,47 @@
+"""Gunn2D, the same function an order of magnitude faster: exact algebra on the gradual passes.
+
+A pass over x with shared kernel W = [W_1 ... W_m] (W_j acts on block j) and bias b is, step by step,
+    y_j = sum_{i<j} W_i * y_i + sum_{i>=j} W_i * x_i + b.
+The next step differs in one block only, so it telescopes:
+    y_1 = W * x + b,    y_{j+1} = y_j + W_j * (y_j - x_j).                                                     (1)
+For a 1x1 kernel the pass is linear in the channels of a pixel. Let T be W repeated n/K times, one row a channel
+written, and L the part of T whose columns lie in earlier blocks than the row; then y = L y + (T - L) x + b, so
+    y = M x + c,    (I - L) [M | c] = [T - L | b]:                                                              (2)
+one triangular solve, and one 1x1 convolution.
+"""
+from mxelm.gunn.layer import Gunn2D, convolved, join, split
+
+BLOCK = 16  # oneDNN's: a convolution of 20 filters takes 2.4 times as long as one of 32
+
+
+class FastGunn2D(Gunn2D):
+    """Gunn2D by (1) and (2): same parameters, output and gradients."""
+
+    def update(self, F, x, W, b, K, size):
+        if size == 1:
+            M, c = folded(F, W, b, K, self.n)
+            return convolved(F, x, M, c, self.n, 1)
+        return telescoped(F, x, W, b, K, self.n // K, size)
+
+
+def folded(F, W, b, K, n):
+    """M (n, n, 1, 1) and c (n,) of equation (2), for a 1x1 kernel W (K, n, 1, 1) and bias b (K,)."""
+    T = F.tile(F.reshape(W, shape=(K, n)), reps=(n // K, 1))
+    block = F.floor(F.contrib.arange_like(T, axis=0) / K)
+    L = T * F.broadcast_lesser(F.reshape(block, shape=(1, n)), F.reshape(block, shape=(n, 1)))
+    right = F.concat(T - L, F.reshape(F.tile(b, reps=(n // K,)), shape=(n, 1)), dim=1)
+    solved = F.linalg.trsm(F.linalg.makediag(F.ones_like(block)) - L, right)
+    return (F.reshape(F.slice_axis(solved, axis=1, begin=0, end=n), shape=(n, n, 1, 1)),
+            F.reshape(F.slice_axis(solved, axis=1, begin=n, end=n + 1), shape=(n,)))
+
+
+def telescoped(F, x, W, b, K, m, size):
+    """The pass by equation (1): one convolution of all channels, then one of K channels a step."""
+    fill = -K % BLOCK if K > BLOCK else 0
+    filled = F.concat(W, F.zeros_like(F.slice_axis(W, axis=0, begin=0, end=fill)), dim=0) if fill else W
+    y = convolved(F, x, filled, None, K + fill, size)
+    y = F.broadcast_add(F.slice_axis(y, axis=1, begin=0, end=K), F.reshape(b, shape=(1, K, 1, 1)))
+    old, kernels, new = split(F, x, m), split(F, W, m), [y]
+    for j in range(m - 1):
+        new.append(new[j] + convolved(F, new[j] - old[j], kernels[j], None, K, size))
+    return join(F, new)

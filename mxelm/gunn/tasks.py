@@ -1,0 +1,96 @@
+"""What the networks are trained on: classes of CIFAR-10, with the real labels or those of the report's code."""
+from collections import namedtuple
+
+import numpy as np
+
+from mxelm.data.dataset import Dataset
+from mxelm.errors import InputError
+from mxelm.preprocessing import Preprocessing
+from mxelm.training import flip_and_crop
+
+Task = namedtuple("Task", "train validation test")
+LABELS = ("real", "as-published")
+MEAN, SCALE = (125.3, 123.0, 113.9), (1 / 63.0, 1 / 62.1, 1 / 66.7)  # the original's, a channel
+PER_CHANNEL = Preprocessing((32, 32), resize="stretch", mean=MEAN, scale=SCALE)
+
+
+def task(train, test, classes, images=None, validation=0, labels="real"):
+    """The first `images` training images of some classes, the next `validation` ones, and the classes' test images.
+
+    train, test: the two files of a set, Datasets. classes: list of names or numbers. labels: "real" or "as-published".
+    Raises InputError for an unknown class, and for more images than there are.
+    """
+    if labels not in LABELS:
+        raise InputError(f"labels {labels!r} are not known: use {' or '.join(LABELS)}")
+    chosen = train.only(classes)
+    images = len(chosen) - validation if images is None else images
+    if images < 1 or images + validation > len(chosen):
+        raise InputError(f"{train.name} has {len(chosen)} training images of these classes, not "
+                         f"{images} and {validation} for validation")
+    if labels == "as-published":
+        chosen, held_out = published_labels(train, train, classes), published_labels(train, test, classes)
+    else:
+        held_out = test.only(classes)
+    order = np.arange(images + validation)
+    return Task(chosen.take(order[:images]), chosen.take(order[images:]) if validation else None, held_out)
+
+
+def published_labels(train, part, classes):
+    """`part` of `train`'s set (train itself, or the test file) with the label rows that the report's code makes.
+
+    Its two errors: of the one-hot columns of all classes it keeps 1 to m instead of 0 to m-1 for the m first classes,
+    so that those of class 0 are all zero and the others one column off; and the test rows are looked up among the
+    training labels, at the test images' positions. Targets are float32 (n, m). Source: the report's final
+    program, with classes 0, 1 and 2.
+    """
+    numbers = [part.classes.index(c) if isinstance(c, str) else c for c in classes]
+    if numbers != list(range(len(numbers))):
+        raise InputError(f"the published labels are defined for the first classes, 0 to m-1, not for {list(classes)}")
+    kept = np.flatnonzero(part.targets < len(numbers))
+    columns = slice(1, len(numbers) + 1)
+    rows = np.eye(train.n_outputs, dtype=np.float32)[train.targets[kept], columns]
+    return Dataset(part.source, rows, part.classes[columns], f"{part.name} as published", "multilabel",
+                   part.positions[kept])
+
+
+def require_one_hot(rows):
+    """Raise InputError for label rows (n, classes) that do not sum to 1: an all-zero row has no loss, and no class."""
+    rows = np.asarray(rows)
+    wrong = np.flatnonzero(~np.isclose(rows.sum(axis=1), 1) | (rows < 0).any(axis=1))
+    if len(wrong):
+        raise InputError(f"{len(wrong)} of {len(rows)} label rows do not sum to 1 (the first: row {wrong[0]}, "
+                         f"{rows[wrong[0]].tolist()}): such images have no class")
+
+
+def constant_answer(targets, classes):
+    """The class (its number) that is right most often when it is always answered, and the fraction it is right.
+
+    targets: class numbers (n,) or rows (n, classes), of which the highest entry counts, the first of equal ones.
+    """
+    targets = np.asarray(targets)
+    counts = np.bincount(targets if targets.ndim == 1 else targets.argmax(axis=1), minlength=classes)
+    return int(counts.argmax()), float(counts.max() / counts.sum())
+
+
+def one_scalar(train):
+    """The report's normalisation: one mean and one standard deviation over all pixels of the training file."""
+    pixels = train.source.images
+    if pixels is None:
+        pixels = np.stack([train.image(i) for i in range(len(train))])
+    return Preprocessing((32, 32), resize="stretch", mean=float(pixels.mean()), scale=1 / float(pixels.std()))
+
+
+def flip_crop_and_cycle(images, rng):
+    """The original's augmentation: mirror, shift by up to 4 pixels (mean colour comes in), roll along one axis.
+
+    images: uint8 (n, height, width, 3). Two thirds are rolled, half of these to the side, by any number of pixels.
+    Source: Qiao et al., datasets/transforms.lua (Jigsaw).
+    """
+    images = flip_and_crop(images, rng, fill=np.round(MEAN).astype(np.uint8))
+    n, height, width, _ = images.shape
+    kind = rng.integers(0, 3, n)
+    down = np.where(kind == 1, rng.integers(1, height + 1, n), 0)
+    right = np.where(kind == 2, rng.integers(1, width + 1, n), 0)
+    rows = (np.arange(height) + down[:, None]) % height
+    columns = (np.arange(width) + right[:, None]) % width
+    return images[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
