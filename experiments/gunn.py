@@ -48,7 +48,7 @@ ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
 NESTEROV = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}}
 REPORT = {
     "network": "report", "head": "plain", "layer": "fast", "labels": "real", "classes": 3, "images": 5000,
-    "epochs": 14, "batch": 50, **ADAM, "peak": 2e-3, "schedule": "warmup-linear", "augmentation": "flip and crop",
+    "epochs": 14, "batch": 50, **ADAM, "peak": 1e-3, "schedule": "warmup-linear", "augmentation": "flip and crop",
     "momentum": 0.9,  # of BatchNorm's running statistics
 }
 PRINTED = {**REPORT, "head": "printed", "epochs": 50, "peak": 1e-3, "schedule": "constant", "augmentation": "none",
@@ -107,6 +107,7 @@ def one_seed(name, settings, seed, args):
         settings["epochs"], SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"],
         settings["settings"], mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows),
         task.validation.gluon_loader(250, preprocessing), args.work / f"{name}-{seed}.state", args.resume, seed, True)
+    gunn.save(network, args.work / f"{name}-{seed}", preprocessing, task.train.classes, trained_as=settings)
     answers = decide(network, task.test, preprocessing)
     right = answers == classes_of(task.test.targets)
     always, share = tasks.constant_answer(task.test.targets, settings["classes"])
@@ -136,7 +137,7 @@ def train(args):
     args.work.mkdir(parents=True, exist_ok=True)
     figures = []
     for seed in args.seeds:
-        file = args.work / f"{args.run}-{seed}.json"
+        file = args.work / f"{args.run}-{seed}.figures.json"
         if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
             write_json(file, {"settings": settings, **one_seed(args.run, settings, seed, args)})
         figures.append(read_json(file))

@@ -9,9 +9,10 @@ from mxelm import training
 from mxelm.data.dataset import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.errors import FileError, InputError
+from mxelm.files import load_container, save_container
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx, seed
-from mxelm.training import accuracy, fit, flip_and_crop, load_parameters, warmup_linear
+from mxelm.training import accuracy, fit, flip_and_crop, load_parameters, steps, warmup_linear
 
 PREPROCESSING = Preprocessing((6, 6), "none", mean=128, scale=1 / 64)
 NAG = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 1e-3}}
@@ -123,6 +124,39 @@ def test_accuracy_counts_the_highest_scores():
 
     batches = [(mx.nd.zeros((3, 1)), mx.nd.array([2, 1, 1])), (mx.nd.zeros((1, 1)), mx.nd.array([2]))]
     assert accuracy(Scores(), batches) == 3 / 4
+
+
+def rows_loader(n=36):
+    """`loader`, its labels as rows."""
+    data = dataset(n)
+    rows = Dataset(data.source, data.target_matrix(), data.classes, data.name, "multilabel")
+    return rows.gluon_loader(8, PREPROCESSING, shuffle=3, augment=partial(flip_and_crop, pad=1))
+
+
+def test_label_rows_train_as_the_class_numbers_they_say():
+    numbers, rows = network(), network()
+    expected = run(numbers, validation=watched())
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    found = run(rows, rows_loader(), loss=loss, validation=watched())
+    for entry, other in zip(found, expected):
+        assert entry["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert entry["accuracy"] == other["accuracy"] and entry["validation_accuracy"] == other["validation_accuracy"]
+    for name, value in parameters(numbers).items():
+        np.testing.assert_allclose(parameters(rows)[name], value, rtol=1e-3, atol=1e-5)
+    assert accuracy(rows, rows_loader()) == accuracy(rows, loader())
+
+
+def test_rows_without_a_class_count_as_class_0_and_have_no_loss():
+    class Scores:
+        def __call__(self, x):
+            return mx.nd.array([[3, 1, 0], [0, 5, 0]])
+
+    assert accuracy(Scores(), [(mx.nd.zeros((2, 1)), mx.nd.zeros((2, 3)))]) == 1 / 2
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    data = dataset(8)
+    none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
+    history = run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, loss=loss)
+    assert history[0]["loss"] == 0
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not():
@@ -249,6 +283,26 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, told):
     assert all((parameters(net)[name] == value).all() for name, value in before.items())
 
 
+@pytest.mark.parametrize("change, told", [
+    ({"schedule": warmup_linear(0.1, 0.4)}, r"its learning rates is \[.*this run's is \["),
+    ({"schedule": warmup_linear(0.2, 0.3)}, "its learning rates is"), ({"schedule": steps(0.1)}, "its learning rates"),
+    ({"data": loader(12)}, "its batches is 5, this run's is 2")])
+def test_the_checkpoint_of_another_schedule_or_length_is_refused(tmp_path, change, told):
+    run(network(), epochs=2, checkpoint=tmp_path / "run.state")
+    with pytest.raises(FileError, match=f"run.state is of another run: {told}"):
+        run(network(), **{"epochs": 2, "checkpoint": tmp_path / "run.state", "resume": True, **change})
+
+
+def test_a_checkpoint_that_does_not_tell_all_of_its_run_is_refused(tmp_path):
+    """As those of an older version, which did not keep the number of batches."""
+    run(network(), epochs=1, checkpoint=tmp_path / "run.state")
+    meta, arrays = load_container(tmp_path / "run.state", training.KIND)
+    del meta["batches"]
+    save_container(tmp_path / "run.state", training.KIND, meta, arrays)
+    with pytest.raises(FileError, match="run.state is of another run: its batches is None, this run's is 5"):
+        run(network(), epochs=1, checkpoint=tmp_path / "run.state", resume=True)
+
+
 def deeper():
     net = network()
     net.add(mx.gluon.nn.Dense(3))
@@ -324,6 +378,42 @@ def test_the_best_of_before_is_remembered_on_resuming(tmp_path, monkeypatch):
     assert (tmp_path / "run.state.best").read_bytes() == before
 
 
+def decreed(monkeypatch, scores):
+    """Validation accuracies by decree."""
+    scores = iter(scores)
+    monkeypatch.setattr(training, "accuracy", lambda *_: next(scores))
+
+
+@pytest.mark.parametrize("patience, scores", [
+    (1, [0.5, 0.4]), (2, [0.5, 0.6, 0.6, 0.6]), (2, [0.5, 0.4, 0.6, 0.5, 0.5]), (3, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+    (9, [0.6, 0.5, 0.4, 0.3, 0.2, 0.1]), (None, [0.6, 0.5, 0.4, 0.3, 0.2, 0.1])])
+def test_patience_ends_a_run_that_gains_no_more(monkeypatch, patience, scores):
+    """An equal accuracy is no gain; without patience, or with much, all six epochs run."""
+    decreed(monkeypatch, scores)
+    history = run(network(), loader(16), epochs=6, validation=watched(), patience=patience)
+    assert [entry["validation_accuracy"] for entry in history] == scores
+
+
+def test_patience_goes_on_counting_after_a_stop(tmp_path, monkeypatch):
+    options = {"epochs": 9, "validation": watched(), "patience": 2, "checkpoint": tmp_path / "run.state"}
+    decreed(monkeypatch, [0.5, 0.4, 0.4])
+    whole = network()
+    expected = run(whole, validation=watched(), epochs=9, patience=2)
+    decreed(monkeypatch, [0.5, 0.4])
+    with stopped(epoch=2) as data:
+        run(network(), data, **options)
+    decreed(monkeypatch, [0.4])
+    resumed = network(start=3)
+    assert timeless(run(resumed, resume=True, **options)) == timeless(expected) and same(resumed, whole)
+    again = network(start=4)  # what has run out of patience is only loaded
+    assert len(run(again, Stopping(loader(), 3), resume=True, **options)) == 3 and same(again, whole)
+
+
+def test_patience_without_validation_is_refused():
+    with pytest.raises(InputError, match="give a validation loader with patience"):
+        run(network(), patience=3)
+
+
 def test_without_validation_nothing_is_called_best(tmp_path):
     run(network(), epochs=1, checkpoint=tmp_path / "run.state")
     assert os.listdir(tmp_path) == ["run.state"]
@@ -364,10 +454,25 @@ def test_a_warmup_that_is_no_fraction_of_the_run(warmup):
         warmup_linear(0.1, warmup)
 
 
+def test_steps_come_at_their_fractions_of_the_run():
+    rate = steps(0.1)
+    np.testing.assert_allclose([rate(done) for done in (0, 0.49, 0.5, 0.74, 0.75, 1)],
+                               [0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    rate = steps(2, at=(0.25,), factor=0.5)
+    assert [rate(done) for done in (0.2, 0.25, 0.9)] == [2, 1, 1]
+    assert {steps(0.3, ())(done) for done in (0, 0.5, 1)} == {0.3}
+
+
+@pytest.mark.parametrize("at", [(0,), (0.5, 1), (-0.1,), (30, 60)])
+def test_steps_that_are_at_no_fraction_of_the_run(at):
+    with pytest.raises(InputError, match="steps come at fractions of the run between 0 and 1"):
+        steps(0.1, at)
+
+
 def test_the_schedule_sees_the_run_in_equal_steps():
     seen = []
     run(network(), epochs=2, schedule=lambda done: seen.append(done) or 0.01)
-    np.testing.assert_allclose(seen, [0, *(np.arange(10) / 10)])  # once more to begin with: 36 images are 5 batches
+    np.testing.assert_allclose(seen[-10:], np.arange(10) / 10)  # 36 images are 5 batches
 
 
 # augmentation
@@ -388,6 +493,34 @@ def test_flip_and_crop_takes_shifted_and_mirrored_pieces():
                     pieces[padded[top:top + 5, left:left + 7].tobytes()] = (flip, top, left)
         seen.add(pieces[result.tobytes()])
     assert len(seen) == 18
+
+
+@pytest.mark.parametrize("fill", [(9, 0, 255), 7])
+def test_what_comes_in_at_the_edges_may_be_a_colour(fill):
+    images = np.random.default_rng(0).integers(0, 256, (200, 5, 7, 3), dtype=np.uint8)
+    found = flip_and_crop(images, np.random.default_rng(1), pad=1, fill=fill)
+    assert found.shape == images.shape and found.dtype == np.uint8
+    seen = set()
+    for image, result in zip(images, found):
+        pieces = {}
+        for flip in (1, -1):
+            framed = np.empty((7, 9, 3), np.uint8)
+            framed[:, :] = fill
+            framed[1:6, 1:8] = image[:, ::flip]
+            for top in range(3):
+                for left in range(3):
+                    pieces[framed[top:top + 5, left:left + 7].tobytes()] = (flip, top, left)
+        seen.add(pieces[result.tobytes()])
+    assert len(seen) == 18
+
+
+@pytest.mark.parametrize("fill", [None, 0])
+def test_no_padding_is_mirroring_alone(fill):
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 7, 3), dtype=np.uint8)
+    found = flip_and_crop(images, np.random.default_rng(1), pad=0, fill=fill)
+    mirrored = [np.array_equal(result, image[:, ::-1]) for image, result in zip(images, found)]
+    assert all(flip or np.array_equal(result, image) for flip, image, result in zip(mirrored, images, found))
+    assert 0 < sum(mirrored) < 40
 
 
 @pytest.mark.parametrize("channels", [1, 3])
