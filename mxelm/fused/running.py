@@ -8,10 +8,11 @@ x and -x the same class where features are large.
 import copy
 
 import numpy as np
+from scipy.linalg import blas
 
 from mxelm.errors import InputError
 from mxelm.fused.solver import solve
-from mxelm.fused.sums import BLOCK, Sums
+from mxelm.fused.sums import BLOCK, Sums, mirrored
 
 
 class RunningELM:
@@ -24,15 +25,23 @@ class RunningELM:
     """
 
     def __init__(self, projection, n_outputs):
-        self.W = projection.W.astype(np.float64)  # (n_neurons, n_features)
-        spread = projection.scale * np.sqrt(projection.n_features)
-        self.bias = spread * np.random.default_rng([projection.seed, 1]).standard_normal(projection.n_neurons)
-        self._sums = Sums(projection.n_neurons + 1, n_outputs)
-        self._X = np.empty((BLOCK, projection.n_features))
+        L, n_features = projection.W.shape
+        spread = projection.scale * np.sqrt(n_features)
+        # [W, bias] and a row of zeros below, for the column of ones: one product with rows [x, 1] gives all
+        self._W = np.zeros((L + 1, n_features + 1))
+        self._W[:-1, :-1] = projection.W
+        self._W[:-1, -1] = spread * np.random.default_rng([projection.seed, 1]).standard_normal(L)
+        self._sums = Sums(L + 1, n_outputs)
+        self._X = np.ones((BLOCK, n_features + 1))
         self._Y = np.empty((BLOCK, n_outputs))
         self._weights = np.empty(BLOCK)
         self._filled = 0
         self._solved = None  # (l2, beta, intercept)
+
+    @property
+    def bias(self):
+        """Biases of the neurons, float64 (n_neurons,)."""
+        return self._W[:-1, -1]
 
     def add(self, X, Y, weights):
         """Take rows X (n, n_features) and Y (n, n_outputs) in, each counting `weights` (n,) times.
@@ -45,12 +54,12 @@ class RunningELM:
         while len(X):
             n = min(len(X), BLOCK - self._filled)
             place = slice(self._filled, self._filled + n)
-            self._X[place], self._Y[place], self._weights[place] = X[:n], Y[:n], weights[:n]
+            self._X[place, :-1], self._Y[place], self._weights[place] = X[:n], Y[:n], weights[:n]
             X, Y, weights = X[n:], Y[n:], weights[n:]
             self._filled += n
             self._solved = None
             if self._filled == BLOCK:
-                self._sums.add(*self._waiting_rows())
+                self._sums.add_block(*self._waiting_rows())
                 self._filled = 0
 
     def solve(self, l2):
@@ -64,24 +73,28 @@ class RunningELM:
 
     def scores(self, X, l2):
         """H beta + intercept, float64 (n, n_outputs), in memory for a block of rows at a time."""
-        beta, intercept = self.solve(l2)
-        scores = np.empty((len(X), len(intercept)))
+        weights = np.vstack(self.solve(l2))
+        scores = np.empty((len(X), weights.shape[1]))
         for start in range(0, len(X), BLOCK):
-            rows = slice(start, start + BLOCK)
-            scores[rows] = self._hidden(X[rows].astype(np.float64, copy=False)) @ beta + intercept
+            rows = X[start:start + BLOCK]
+            ones = np.ones((len(rows), 1))
+            scores[start:start + BLOCK] = self._hidden(np.hstack([rows.astype(np.float64), ones])) @ weights
         return scores
 
-    def _hidden(self, X, out=None):
-        """tanh(XWᵀ + bias), (n, n_neurons), into `out` where given."""
-        H = np.matmul(X, self.W.T, out=out)
-        H += self.bias
-        return np.tanh(H, out=H)
+    def _hidden(self, X):
+        """[tanh(XWᵀ + bias), 1], (n, n_neurons + 1), of rows [X, 1]; by SciPy's BLAS, as all that follows.
+
+        NumPy brings a BLAS of its own, whose threads would spin while SciPy's work, and the other way round.
+        """
+        H = np.empty((len(X), len(self._W)))
+        blas.dgemm(1.0, self._W.T, X.T, trans_a=1, c=H.T, overwrite_c=1)
+        np.tanh(H, out=H)
+        H[:, -1] = 1
+        return H
 
     def _waiting_rows(self):
         """[H, 1] and Y of the rows that wait, each row times the root of its weight, as least squares want it."""
-        rows, Y = np.empty((self._filled, len(self.W) + 1)), self._Y[:self._filled]
-        self._hidden(self._X[:self._filled], out=rows[:, :-1])
-        rows[:, -1] = 1
+        rows, Y = self._hidden(self._X[:self._filled]), self._Y[:self._filled]
         weights = self._weights[:self._filled, None]
         if (weights == 1).all():
             return rows, Y
@@ -89,12 +102,13 @@ class RunningELM:
         return rows, Y * np.sqrt(weights)
 
     def _matrices(self):
-        """The sums over all rows so far; those that wait go on waiting."""
-        sums = self._sums
-        if self._filled:
-            sums = copy.deepcopy(sums)
-            sums.add(*self._waiting_rows())
-        return sums.matrices()
+        """HᵀH and HᵀY over all rows so far; those that wait go on waiting."""
+        if not self._filled:
+            return self._sums.matrices()
+        sums = copy.copy(self._sums)
+        sums.A, sums.B = sums.A.copy(order="F"), sums.B.copy(order="F")
+        sums.add_block(*self._waiting_rows())
+        return mirrored(sums.A), sums.B
 
 
 def solve_with_intercept(A, B, l2):

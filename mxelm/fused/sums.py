@@ -43,10 +43,14 @@ class Sums:
         H, Y = self._H[:self._filled], self._Y[:self._filled]
         self._filled = 0
         if len(H):
-            self.yty += float(np.vdot(Y, Y))
-            with blas_threads(self.threads):
-                blas.dsyrk(1.0, H.T, beta=1.0, c=self.A, overwrite_c=1, lower=1)
-                blas.dgemm(1.0, H.T, Y.T, beta=1.0, c=self.B, trans_b=1, overwrite_c=1)
+            self.add_block(H, Y)
+
+    def add_block(self, H, Y):
+        """Add rows at once, past those that `add` may have waiting: float64, C-ordered."""
+        self.yty += float(np.vdot(Y, Y))
+        with blas_threads(self.threads):
+            blas.dsyrk(1.0, H.T, beta=1.0, c=self.A, overwrite_c=1, lower=1)
+            blas.dgemm(1.0, H.T, Y.T, beta=1.0, c=self.B, trans_b=1, overwrite_c=1)
 
     def matrices(self):
         """(HtH with both triangles, HtY), float64, of all rows so far."""
