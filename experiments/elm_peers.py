@@ -80,7 +80,7 @@ def blas_bound(task, X, y, W, bias):
     XW = np.empty_like(H)
     for start in range(0, len(X), block):
         rows = X[start:start + block]
-        np.matmul(rows, W.T, out=XW[:len(rows)])
+        dgemm(1.0, W.T, rows.T, trans_a=1, c=XW[:len(rows)].T, overwrite_c=1)
         dsyrk(1.0, H[:len(rows)].T, beta=1.0, c=A, overwrite_c=1, lower=1)
         dgemm(1.0, H[:len(rows)].T, Y[start:start + block].T, beta=1.0, c=B, trans_b=1, overwrite_c=1)
 

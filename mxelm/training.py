@@ -204,8 +204,8 @@ def _save(path, network, trainer, meta):
 def _restore(path, network, trainer, identity, ctx):
     meta, arrays = load_container(path, KIND)
     for name, value in identity.items():
-        if meta[name] != value:
-            raise FileError(f"{path} is of another run: its {name} is {meta[name]}, this run's is {value}")
+        if meta.get(name) != value:
+            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}")
     _set_parameters(network, arrays, path, ctx)
     optimizer, updater = trainer._optimizer, trainer._updaters[0]
     optimizer.num_update = meta["num_update"]

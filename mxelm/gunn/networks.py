@@ -55,6 +55,9 @@ class SoftmaxDense(mx.gluon.nn.Dense):
 class Flatten(mx.gluon.HybridBlock):
     """(batch, n, 1, 1) -> (batch, n), the features, under the name that checkpoints are cut at."""
 
+    def __init__(self):
+        super().__init__(prefix="")  # any other would go before that name
+
     def hybrid_forward(self, F, x):
         return F.Flatten(x, name="flatten")
 
@@ -63,7 +66,7 @@ def save(network, prefix, preprocessing, classes, **source):
     """Write an ordinary checkpoint: PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json; its outputs are scores.
 
     preprocessing: Preprocessing. classes: names. source: JSON-able, into the sidecar. What the report calls
-    impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `mxelm.load` read it.
+    impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `mxelm.load_backbone` read it.
     Raises FileError where nothing could be written. The fast and the step-by-step layer have the same parameters.
     """
     traced = from_block(network, preprocessing, classes=classes, name=Path(prefix).name)

@@ -43,9 +43,10 @@ def published_labels(train, part, classes):
     training labels, at the test images' positions. Targets are float32 (n, m). Source: the report's final
     program, with classes 0, 1 and 2.
     """
-    numbers = [part.classes.index(c) if isinstance(c, str) else c for c in classes]
-    if numbers != list(range(len(numbers))):
-        raise InputError(f"the published labels are defined for the first classes, 0 to m-1, not for {list(classes)}")
+    numbers = [part.classes.index(c) if c in part.classes else c for c in classes]
+    if numbers != list(range(len(numbers))) or len(numbers) == part.n_outputs:
+        raise InputError(f"the published labels are defined for the first classes, 0 to m-1, and not for all "
+                         f"{part.n_outputs}: not for {list(classes)}")
     kept = np.flatnonzero(part.targets < len(numbers))
     columns = slice(1, len(numbers) + 1)
     rows = np.eye(train.n_outputs, dtype=np.float32)[train.targets[kept], columns]
