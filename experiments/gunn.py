@@ -145,16 +145,19 @@ def train(args):
     return ROWS.get(args.run, accuracy_rows)(args, settings, figures)
 
 
-def accuracy_rows(args, settings, figures, id=None):
+def accuracy_rows(args, settings, figures):
     """The accuracies of a run on all and on the first 100 test images."""
-    id = id or f"gunn.3class.{args.run}"
-    return [accuracy_row(args, settings, figures, f"{id}.{which}", which) for which in ("test3000", "test100")]
+    return [accuracy_row(args, settings, figures, f"gunn.3class.{args.run}.{which}", which)
+            for which in ("test3000", "test100")]
 
 
 def accuracy_row(args, settings, figures, id, which, **conditions):
     values = 100 * np.array([f[which] for f in figures])
     kept = ("seed", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
             "constant_answer_of_the_first_100", "minutes")
+    whole = RUNS[args.run]["epochs"]
+    if settings["epochs"] != whole:
+        conditions["reason"] = f"{settings['epochs']} of {whole} epochs: what there was time for"
     conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
         [[round(e[key], 4) for key in ("loss", "accuracy", "validation_accuracy")] for e in f["history"]]
         for f in figures]}

@@ -39,10 +39,10 @@ class Gunn2D(GradualLayer):
 
     def __init__(self, n, K=20, **kwargs):
         super().__init__(n, K, **kwargs)
-        normal = mx.init.Normal(STANDARD_DEVIATION)
+        normal = mx.init.Normal(STANDARD_DEVIATION)  # a parameter's own: biases are drawn too
         for name, shape in (("1", (K, n, 1, 1)), ("2", (K, n, 3, 3)), ("3", (1, n, 1, 1))):
             setattr(self, f"W{name}", self.params.get(f"W{name}", shape=shape, init=normal))
-            setattr(self, f"b{name}", self.params.get(f"b{name}", shape=shape[:1], init=constantly_normal()))
+            setattr(self, f"b{name}", self.params.get(f"b{name}", shape=shape[:1], init=normal))
 
     def hybrid_forward(self, F, x, W1, b1, W2, b2, W3, b3):
         y = F.relu(self.update(F, x, W1, b1, self.K, 1))
@@ -65,13 +65,6 @@ class Sunn2D(Gunn2D):
 
     def update(self, F, x, W, b, K, size):
         return join(F, [convolved(F, x, W, b, K, size)] * (self.n // K))
-
-
-def constantly_normal():
-    """Normal also for biases, which MXNet otherwise sets to zero by their name."""
-    initializer = mx.init.Normal(STANDARD_DEVIATION)
-    initializer._init_bias = initializer._init_weight
-    return initializer
 
 
 def split(F, x, m):
