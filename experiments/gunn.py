@@ -40,6 +40,7 @@ from mxelm import data, gunn
 from mxelm.errors import MxelmError
 from mxelm.files import read_json, write_json
 from mxelm.gunn import tasks
+from mxelm.gunn.networks import HE_NORMAL
 from mxelm.reporting import results
 from mxelm.runtime import mx
 from mxelm.training import fit, flip_and_crop, steps, warmup_linear
@@ -229,58 +230,83 @@ def params(args):
 
 
 def speed(args):
-    """Training steps in turn, one thread, batch 5 (the original: 10): step by step over fast, time and peak memory."""
+    """One thread, in turn: step by step over fast; the report's whole network, and the original's three layers."""
+    peaks = {layer: child("network", layer, args) for layer in STEPS}
     rows = []
-    for prefix, make, batch in (("gunn", "gunn15", 5), ("gunn.original", "original_gunn15", 10)):
-        measured = {layer: child(make, layer, batch, args) for layer in ("step-by-step", "fast")}
-        seconds = child(make, "both", batch, args)
+    for prefix, what in (("gunn", "network"), ("gunn.original", "layers")):
+        seconds = child(what, "both", args)
         rows.append(results.row(f"{prefix}.fast_speedup", seconds["step-by-step"] / seconds["fast"], "ratio", "higher",
-                                command=args.command, conditions={"batch": batch, "seconds": seconds, "threads": 1}))
-        if prefix == "gunn":
-            rows.append(results.row("gunn.fast_memory_ratio", measured["step-by-step"] / measured["fast"], "ratio",
-                                    "higher", command=args.command,
-                                    conditions={"batch": batch, "peak_mb_above_the_network": measured}))
-    return rows
+                                command=args.command, conditions={"cpu_seconds": seconds, "threads": 1, **STEP[what]}))
+    return [*rows, results.row("gunn.fast_memory_ratio", peaks["step-by-step"] / peaks["fast"], "ratio", "higher",
+                               command=args.command, conditions={"peak_mb_above_the_network": peaks,
+                                                                 **STEP["network"]})]
 
 
-def child(make, layer, batch, args):
-    """Peak memory in MB above the network of one training step, or (layer "both") CPU-seconds of each in turn."""
-    command = [sys.executable, __file__, "speed", "--child", json.dumps([make, layer, batch, args.quick])]
+STEPS = ("step-by-step", "fast")
+STEP = {"network": {"what": "a training step of the report's network", "batch": 5},
+        "layers": {"what": "forward and backward of the original's layers: 240 channels of 32x32 pixels, 300 of 16x16, "
+                           "360 of 8x8", "batch": 50}}
+
+
+def child(what, layer, args):
+    """Peak memory in MB above the network of one step, or (layer "both") CPU-seconds of each in turn."""
+    command = [sys.executable, __file__, "speed", "--child", json.dumps([what, layer, args.quick])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_step(make, layer, batch, quick):
+def measure_step(what, layer, quick):
     """What `child` asks for, in a process of its own."""
-    def trained_step(layer):
-        network = getattr(gunn, make)(3, layer=layer)
-        network.hybridize()
-        trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)
-        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-        x, y = mx.nd.random.normal(shape=(batch, 3, 32, 32)), mx.nd.zeros(batch)
-
-        def step():
-            with mx.autograd.record():
-                value = loss(network(x), y)
-            value.backward()
-            trainer.step(batch)
-            mx.nd.waitall()
-        return step
-
+    make = {"network": network_step, "layers": layers_step}[what]
     if layer != "both":
-        step = trained_step(layer)
+        step = make(layer, STEP[what]["batch"])
         before = resident_mb()
         step()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-    steps_of = {name: trained_step(name) for name in ("step-by-step", "fast")}
-    times = {name: [] for name in steps_of}
-    for _ in tqdm(range(2 if quick else 6), desc=make):
+    steps_of = {name: make(name, STEP[what]["batch"]) for name in STEPS}
+    times = {name: [] for name in STEPS}
+    for _ in tqdm(range(2 if quick else 6), desc=what):
         for name, step in steps_of.items():
             start = time.process_time()
             step()
             times[name].append(time.process_time() - start)
     return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def network_step(layer, batch):
+    """A callable: one training step of the report's network."""
+    network = build({**REPORT, "layer": layer}, seed=0)
+    trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    x, y = mx.nd.random.normal(shape=(batch, 3, 32, 32)), mx.nd.zeros(batch)
+
+    def step():
+        with mx.autograd.record():
+            value = loss(network(x), y)
+        value.backward()
+        trainer.step(batch)
+        mx.nd.waitall()
+    return step
+
+
+def layers_step(layer, batch):
+    """A callable: forward and backward of the original's three layers."""
+    cases = []
+    for n, size in ((240, 32), (300, 16), (360, 8)):
+        block = {"step-by-step": gunn.OriginalGunn, "fast": gunn.FastOriginalGunn}[layer](n, K=12)
+        block.initialize(mx.init.MSRAPrelu(**HE_NORMAL))
+        block.hybridize(static_alloc=True, static_shape=True)
+        cases.append((block, mx.nd.random.normal(shape=(batch, n, size, size))))
+        cases[-1][1].attach_grad()
+
+    def step():
+        for block, x in cases:
+            with mx.autograd.record():
+                y = block(x)
+            y.backward()
+        mx.nd.waitall()
+    return step
 
 
 def resident_mb():
