@@ -23,6 +23,7 @@ _HOMES = {
     "ELMRegressor": "mxelm.fused",
     "FusedELMClassifier": "mxelm.fused",
     "FusedELMRegressor": "mxelm.fused",
+    "SlicedClassifier": "mxelm.knn_slicing",
 }
 _ORIGINAL_NAMES = {"load_data": "load", "load_backbone": "load"}
 

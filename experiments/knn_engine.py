@@ -1,0 +1,122 @@
+"""Paper 2, the small engine: accuracy against the bytes of one file that holds all it takes to classify.
+
+    python experiments/knn_slicing.py engine              three sizes, three seeds, the test images scored once each
+    python experiments/knn_slicing.py engine --validate   10,000 training images held out and scored; no result
+    python experiments/knn_slicing.py engine --quick      a small one on digits; results go elsewhere
+
+Question: how much of a network's accuracy fits into the 75,264 bytes that the talk spends on kernels alone, and what
+do 0.5 and 4.5 MB add? Everything is counted: the file's size on disk. The plans of mxelm.knn_slicing.engine_build are
+compared on 10,000 held-out training images (--validate), never on test images. Beside each engine stands k-NN (k = 9)
+on all training images behind the same map: what condensing them into prototypes costs. Part of knn_slicing.py.
+"""
+import dataclasses
+import logging
+import time
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mxelm import data
+from mxelm.files import atomic_write, read_json, write_json
+from mxelm.knn_slicing.engine import Engine
+from mxelm.knn_slicing.engine_build import build, plan_for
+from mxelm.neighbours import nearest, vote
+from mxelm.reporting import results
+from mxelm.reporting.published import PUBLISHED
+
+SIZES = {"75k": 75_264, "500k": 500_000, "4500k": 4_500_000}  # bytes
+K = 9  # of the k-NN on all references
+HELD_OUT = 1 / 6  # of the training images, for --validate
+QUICK = {"filters": (8, 12), "n_dims": 12, "n_components": 100, "rounds": 2, "polish": 1}
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser):
+    parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=tuple(SIZES), help="engines to build")
+    parser.add_argument("--validate", action="store_true", help="hold out training images and score these alone")
+
+
+def run(args):
+    """Rows knn.engine.<size>; finished engines and their scores are kept in --work."""
+    args.work.mkdir(parents=True, exist_ok=True)
+    learning, scored = _images(args)
+    rows = []
+    for name in ("75k",) if args.quick else args.sizes:
+        plan = dataclasses.replace(plan_for(SIZES[name]), **QUICK) if args.quick else plan_for(SIZES[name])
+        found = [_one(args, name, plan, seed, learning, scored) for seed in range(args.seeds)]
+        accuracies = 100 * np.array([f["accuracy"] for f in found])
+        std = accuracies.std(ddof=1) if len(found) > 1 else None
+        log.info("%s: %.2f %% of %d images (%s)", name, accuracies.mean(), len(scored[1]), accuracies.round(2).tolist())
+        conditions = {**dataclasses.asdict(plan), "bytes": [f["bytes"] for f in found], "of_bytes": SIZES[name],
+                      "prototypes": found[0]["prototypes"], "seeds": accuracies.tolist(),
+                      "all_references": float(100 * np.mean([f["all_references"] for f in found])),
+                      "references": len(learning[1]), "k": K, "test_images": len(scored[1]),
+                      "cpu_seconds": [f["cpu_seconds"] for f in found]}
+        rows.append(results.row(f"knn.engine.{name}", accuracies.mean(), "%", "higher", std, len(found),
+                                args.command, float(np.mean([f["seconds"] for f in found])), conditions))
+    picture(args.work / "engine.png", rows)
+    return [] if args.validate else rows
+
+
+def _images(args):
+    """((images, labels, classes), (images, labels)): to learn from, and to score; the latter once an engine."""
+    if args.quick:
+        learning, scored = data.load("digits").split(0.3)
+        (images, labels), scored = (_enlarged(part) for part in (learning, scored))
+        return (images, labels, learning.classes), scored
+    learning = data.load("mnist", root=args.data, split="train")
+    learning, scored = (learning.split(HELD_OUT) if args.validate else
+                        (learning, data.load("mnist", root=args.data, split="test")))
+    images, scored = ((part.source.images[part.positions], part.targets) for part in (learning, scored))
+    return (*images, learning.classes), scored
+
+
+def _enlarged(digits):
+    """Images of 8x8 pixels with 3x3 pixels for each, in the middle of 28x28."""
+    images = digits.source.images[digits.positions]
+    return np.pad(images.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2))), digits.targets
+
+
+def _one(args, name, plan, seed, learning, scored):
+    """Build and score the engine of one size and seed, or read what an earlier call kept of it."""
+    kept = args.work / f"engine-{'quick-' * args.quick}{'held-out-' * args.validate}{name}-{seed}"
+    asked = {**dataclasses.asdict(plan), "of_bytes": SIZES[name], "images": len(learning[1])}
+    asked = {key: list(value) if isinstance(value, tuple) else value for key, value in asked.items()}
+    record = kept.with_suffix(".json")
+    if record.exists() and read_json(record)["asked"] == asked:
+        return read_json(record)
+    start, cpu = time.perf_counter(), time.process_time()
+    build(*learning, SIZES[name], seed, plan, progress=True).save(kept.with_suffix(".engine"))
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    engine = Engine.load(kept.with_suffix(".engine"))  # what is scored is what lies on disk
+    distances, indices = nearest(engine.transform(scored[0]), engine.transform(learning[0]), K)
+    voted = vote(distances, learning[1][indices], len(learning[2]))
+    write_json(record, {
+        "asked": asked, "bytes": kept.with_suffix(".engine").stat().st_size, "prototypes": len(engine.labels),
+        "accuracy": engine.score(*scored), "all_references": float((voted == scored[1]).mean()), "seconds": seconds,
+        "cpu_seconds": cpu_seconds})
+    return read_json(record)
+
+
+def picture(path, rows):
+    """Accuracy against bytes: the engines, and the talk's networks as printed."""
+    printed = {published.id: published.value for published in PUBLISHED}
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = [np.mean(row["conditions"]["bytes"]) for row in rows]
+    axes.errorbar(sizes, [row["value"] for row in rows], [row["std"] or 0 for row in rows], marker="o", capsize=3,
+                  color="#0072B2", label="engine, all included")
+    axes.plot(sizes, [row["conditions"]["all_references"] for row in rows], "x", color="#009E73",
+              label="all references behind the same map (their bytes not counted)")
+    networks = ("128", "64", "32", "16", "8")
+    axes.plot([printed[f"knn.bytes.{n}"] for n in networks], [printed[f"knn.accuracy.{n}.60000_5"] for n in networks],
+              "s", color="#D55E00", label="the talk's networks, as printed (99.91 is a training accuracy)")
+    axes.plot(printed["knn.bytes.knn"], printed["knn.cma.60000.test10000"], "^", color="#CC79A7",
+              label="the talk's k-NN, references not counted")
+    axes.set(xscale="log", xlabel="bytes", ylabel="accuracy, %")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -1,0 +1,299 @@
+"""k-NN slicing with evolved kernels: what the search finds, and what a fitness evaluation costs.
+
+A part of knn_slicing.py, which parses and writes. Question: what does evolution add to the kernels it starts from, at
+the same number of evaluations as random search? Protocol: search, validation and refusal see training images only.
+With 60,000 the first 4,000 vote in the search, the next 6,000 are asked (1,000 drawn anew for each filter) and 5,000
+further ones validate each sweep; with 4,000 all vote, the first 3,000 are asked, leave-one-out, and the last 1,000
+validate. The test images are scored once, with all references, by the k-NN of the baselines (k = 9, cosine).
+`--fitness-on-test` is what the talk may have done: its 1,000 test images are the fitness queries. No honest figure.
+"""
+import hashlib
+import itertools
+import json
+import os
+import time
+
+import numpy as np
+from knn_baselines import KNN, TALKS, in_turn, load_mnist, spread
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from mxelm.files import atomic_write, load_container, save_container
+from mxelm.knn_slicing import kernels, mapping
+from mxelm.knn_slicing.candidates import Task, plugged, vector_of, weights_of
+from mxelm.knn_slicing.comparison import mcnemar
+from mxelm.knn_slicing.deskew import deskew
+from mxelm.knn_slicing.evolution import MODES, evolve
+from mxelm.knn_slicing.fitness import KINDS, KernelFitness
+from mxelm.knn_slicing.kernels import Kernels
+from mxelm.knn_slicing.strategies import METHODS
+from mxelm.neighbours import nearest, vote
+from mxelm.reporting import results
+from mxelm.reporting.plots import DPI
+
+PLAN = {"generations": 12, "population": 24, "sigma": 0.3, "sweeps": 1, "n_queries": 1000, "filters": None}
+QUICK_PLAN = {**PLAN, "generations": 2, "population": 4, "n_queries": 60, "filters": 2}
+ROLES = {  # images -> how many vote, are asked and validate in the search; overlapping where not so many are there
+    60000: {"references": 4000, "queries": 6000, "validation": 5000},
+    4000: {"references": 4000, "queries": 3000, "validation": 1000},
+}
+QUICK_ROLES = {"references": 300, "queries": 200, "validation": 100}
+COST = {"references": 4000, "queries": 1000, "population": 64, "generations": 100, "rounds": 5, "sigma": 0.3}
+QUICK_COST = {**COST, "references": 300, "queries": 60, "population": 8, "generations": 2, "rounds": 2}
+CUTS = {"test1000": slice(0, TALKS), "test9000": slice(TALKS, None), "test10000": slice(None)}
+
+
+def add_arguments(parser):
+    parser.add_argument("--method", choices=METHODS, default="cma")
+    parser.add_argument("--mode", choices=MODES, default="serial")
+    parser.add_argument("--fitness", choices=KINDS, default="nca")
+    parser.add_argument("--metric", choices=("l2", "cosine"), default="cosine", help="distance of the search")
+    parser.add_argument("--layers", default="conv2", help="conv2, or conv1,conv2")
+    parser.add_argument("--conv1", choices=("pool1", "conv2"), default="pool1", help="where conv1's filters are judged")
+    parser.add_argument("--start", choices=tuple(kernels.BANKS), default="kmeans", help="kernels to start from")
+    parser.add_argument("--images", type=int, choices=tuple(ROLES), default=4000, help="references of the k-NN")
+    parser.add_argument("--deskew", action="store_true", help="deskew all images first")
+    parser.add_argument("--fitness-on-test", action="store_true", help="ask the talk's 1,000 test images in the search")
+    for name in ("generations", "population", "sweeps", "filters", "n-queries", "listed"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--sigma", type=float, help="of the start, in standard deviations of a filter's weights")
+    parser.add_argument("--threads", type=int, default=1, help="of this process")
+    parser.add_argument("--workers", type=int, help="processes that share the searches of parallel mode")
+    parser.add_argument("--cluster", help="address of a dask scheduler whose workers share them")
+
+
+def run(args):
+    """Kernels by evolution, or the cost of a fitness evaluation."""
+    return cost(args) if args.run == "fitness" else evolution(args)
+
+
+def chosen(args, defaults):
+    """The defaults with what was given on the command line."""
+    return {name: value if getattr(args, name, None) is None else getattr(args, name)
+            for name, value in defaults.items()}
+
+
+def settings_of(args):
+    """Everything that decides a seed's outcome, JSON-able."""
+    roles = QUICK_ROLES if args.quick else ROLES[args.images]
+    return {"method": args.method, "mode": args.mode, "layers": args.layers.split(","), "fitness": args.fitness,
+            "metric": args.metric, "conv1": args.conv1, "start": args.start, "images": args.images,
+            "deskew": args.deskew, "fitness_on_test": args.fitness_on_test, "listed": args.listed or 128, **roles,
+            **chosen(args, QUICK_PLAN if args.quick else PLAN)}
+
+
+def evolution(args):
+    """Kernels by CMA-ES, PSO or random search, scored once on the test images; finished seeds stay in --work."""
+    settings = settings_of(args)
+    train, test = load_mnist(args)
+    train, ask = prepared(train, args), prepared(test, args)
+    done = [evolved(args, settings, train, ask, seed) for seed in tqdm(range(args.seeds), desc="seeds")]
+    draw_fitness(args.work / f"{name_of(settings)}.png", [meta for meta, _ in done])
+    return rows_of(args, settings, done)
+
+
+def prepared(dataset, args):
+    """(images, labels) of a Dataset, deskewed where asked."""
+    images = dataset.source.images[dataset.positions]
+    return (deskew(images) if args.deskew else images), dataset.targets
+
+
+def name_of(settings):
+    """A file name: the main settings in words, all of them in a short digest."""
+    words = [settings[key] for key in ("method", "mode", "fitness", "start", "images")]
+    words += [word for word in ("deskew", "fitness_on_test") if settings[word]]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return "-".join(["evolved", *map(str, words), digest])
+
+
+def evolved(args, settings, train, test, seed):
+    """(meta, arrays) of one seed: evolve, then score the kernels and those they started from on the test images."""
+    file = args.work / f"{name_of(settings)}-{seed}"
+    if file.exists():
+        return load_container(file, "knn-evolved")
+    part = min(settings["images"], len(train[0]))
+    start = kernels.BANKS[settings["start"]](train[0][:part], seed)
+    began = time.perf_counter()
+    found = search(args, settings, train, test, start, seed)
+    seconds = time.perf_counter() - began
+    found.kernels.save(f"{file}.kernels")
+    draw_kernels(f"{file}.kernels.png", start, found.kernels)
+    right = {name: scored(bank, train[0][:part], train[1][:part], *test)
+             for name, bank in (("start", start), ("evolved", found.kernels))}
+    curve = [[record["best"], record["mean"]] for record in found.logbook]
+    meta = {"settings": settings, "seed": seed, "seconds": seconds, "evaluations": found.evaluations,
+            "rounds": found.rounds, "curve": curve}
+    save_container(file, "knn-evolved", meta, right)
+    return meta, right
+
+
+def search(args, settings, train, test, start, seed):
+    """The evolution itself; of the test images it sees none, but with --fitness-on-test."""
+    r, q, v = (settings[role] for role in ("references", "queries", "validation"))
+    if settings["fitness_on_test"]:
+        images, labels = (np.concatenate([a[:r], b[:TALKS]]) for a, b in zip(train, test))
+        queries, validation = np.arange(r, len(images)), None
+    elif settings["images"] > 4000:
+        images, labels = train[0][:r + q + v], train[1][:r + q + v]
+        queries, validation = np.arange(r, r + q), np.arange(r + q, r + q + v)
+    else:
+        images, labels = train[0][:r], train[1][:r]
+        queries, validation = np.arange(q), np.arange(q, q + v)
+    fitness = KernelFitness(images, labels, np.arange(r), settings["fitness"], settings["metric"], KNN["k"],
+                            settings["listed"], settings["conv1"], args.threads)
+    plan = {key: settings[key] for key in ("method", "mode", "layers", *PLAN)}
+    plan["n_queries"] = min(plan["n_queries"], len(queries))
+    with mapper(args) as over:
+        return evolve(start, fitness, queries, validation, args.work / f"{name_of(settings)}-{seed}.run", args.resume,
+                      over, True, seed=seed, **plan)
+
+
+class mapper:
+    """A context that gives Python's map, processes, or a cluster, as the arguments say."""
+
+    def __init__(self, args):
+        self.over = (mapping.Cluster(args.cluster) if args.cluster else
+                     mapping.Processes(args.workers) if args.workers else None)
+
+    def __enter__(self):
+        return self.over or map
+
+    def __exit__(self, *_):
+        if self.over:
+            self.over.close()
+
+
+def scored(bank, references, reference_labels, images, labels):
+    """Which test images the final k-NN classifies rightly, bool (n,)."""
+    there, here = kernels.features(references, bank), kernels.features(images, bank)
+    distances, indices = nearest(here, there, KNN["k"], KNN["metric"])
+    return vote(distances, reference_labels[indices], int(labels.max()) + 1, KNN["weights"]) == labels
+
+
+def rows_of(args, settings, done):
+    """A row for each cut of the test images that the ids know, means over the seeds."""
+    right = {name: np.stack([arrays[name] for _, arrays in done]) for name in ("start", "evolved")}
+    many, suffix = settings["images"], ".deskewed" if settings["deskew"] else ""
+    cuts = {cut: part for cut, part in CUTS.items() if right["evolved"][0, part].size}  # few test images in --quick
+    main = "test9000" if many == 4000 and not args.quick else "test10000"
+    if settings["method"] == "random":
+        ids = {f"knn.baseline.search.{many}": main} if not settings["deskew"] else {}
+    elif settings["method"] not in ("cma", "pso"):
+        ids = {}
+    elif settings["fitness_on_test"]:
+        ids = {f"knn.{settings['method']}.fitness_on_test.4000": "test1000"}
+    else:
+        named = ["test10000"] if many == 60000 else list(cuts)
+        ids = {f"knn.{settings['method']}.{many}.{cut}{suffix}": cut for cut in named}
+    conditions = {**KNN, **settings, "evaluations": done[0][0]["evaluations"],
+                  "minutes": [meta["seconds"] / 60 for meta, _ in done],
+                  "rounds": [meta["rounds"] for meta, _ in done]}
+    for cut, part in cuts.items():
+        values = {name: 100 * found[:, part].mean(axis=1) for name, found in right.items()}
+        conditions[cut] = {**{f"{name}_{what}": call(found) for name, found in values.items()
+                              for what, call in (("mean", np.mean), ("std", spread))},
+                           "mcnemar_p_against_start": [mcnemar(a[part], b[part]) for a, b in zip(*right.values())]}
+        tqdm.write(f"{settings['method']} {many}{suffix} {cut}: start {values['start'].mean():.2f}, "
+                   f"evolved {values['evolved'].mean():.2f} {np.round(values['evolved'], 2)}")
+    rows = []
+    for id, cut in ids.items():
+        values = 100 * right["evolved"][:, CUTS[cut]].mean(axis=1)
+        rows.append(results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values),
+                                command=args.command, seconds=sum(meta["seconds"] for meta, _ in done),
+                                conditions={**conditions, "test_images": cut}))
+    return rows
+
+
+def cost(args):
+    """A fitness evaluation beside a naive one in turn, votes compared; and a whole serial search of conv2, timed."""
+    settings = chosen(args, QUICK_COST if args.quick else COST)
+    r, q = settings["references"], settings["queries"]
+    train, _ = load_mnist(args)
+    images, labels = train.source.images[:r + q], train.targets[:r + q]
+    bank, queries, threads = kernels.kmeans(images[:r], 0), np.arange(r, r + q), args.threads
+    fitness = KernelFitness(images, labels, np.arange(r), "accuracy", "l2", KNN["k"], args.listed or 64,
+                            threads=threads)
+    weights, rng = weights_of(bank), np.random.default_rng(0)
+    start, spread_ = vector_of(weights, "conv2", 0), settings["sigma"] * bank.conv2[0].std()
+    candidates = start + spread_ * rng.standard_normal((settings["population"], len(start)))
+    task = Task(weights, "conv2", 0, queries, None, candidates)
+    before = time.perf_counter()
+    fitness.evaluate(task._replace(vectors=candidates[:1]))
+    preparation = time.perf_counter() - before  # once a filter, one candidate in it
+    naive, turn = {}, itertools.cycle(range(len(candidates)))
+
+    def full():
+        i = next(turn)
+        naive[i] = naively(plugged(weights, "conv2", 0, candidates[i]), images, labels, queries, r)
+
+    seconds = in_turn({"naive": full, "fast": lambda: fitness.evaluate(task)}, settings["rounds"], "in turn")
+    fast = seconds["fast"] / len(candidates) + preparation / (settings["generations"] * len(candidates))
+    votes = fitness.votes(task)
+    while len(naive) < len(candidates):
+        full()
+    equal = int(sum((votes[i] == naive[i]).sum() for i in naive))
+    conditions = {**settings, "k": KNN["k"], "metric": "l2", "listed": fitness.listed, "threads": threads,
+                  "cores": len(os.sched_getaffinity(0)), "naive_ms": 1e3 * seconds["naive"], "fast_ms": 1e3 * fast,
+                  "preparation_ms": 1e3 * preparation, "votes_equal": equal, "votes": int(votes.size),
+                  "what": "naive: forward of all images and exact k-NN by mxelm.neighbours for each candidate; fast: "
+                          "its share of a batch and of the filter's preparation; wall time, medians in turn"}
+    rows = [results.row("knn.fitness_speedup", seconds["naive"] / fast, "ratio", "higher", command=args.command,
+                        conditions=conditions)]
+    return rows + [whole_search(args, settings, fitness, bank, queries)]
+
+
+def naively(weights, images, labels, queries, r):
+    """Classes of the queries, int64 (q,), by everything anew."""
+    features = kernels.features(images, Kernels(*weights))
+    distances, indices = nearest(features[queries], features[:r], KNN["k"], "l2")
+    return vote(distances, labels[indices], 10)
+
+
+def whole_search(args, settings, fitness, bank, queries):
+    """Minutes of the serial optimisation of conv2's 64 filters; of --filters of them, and the rest in proportion."""
+    began = time.perf_counter()
+    filters = args.filters or (2 if args.quick else 64)
+    found = evolve(bank, fitness, queries, method=args.method, generations=settings["generations"],
+                   population=settings["population"], filters=filters, progress=True)
+    minutes = (time.perf_counter() - began) / 60
+    conditions = {**settings, "method": args.method, "threads": args.threads, "filters": 64, "filters_run": filters,
+                  "minutes_run": minutes, "evaluations_run": found.evaluations, "listed": fitness.listed,
+                  "cores": len(os.sched_getaffinity(0)),
+                  "what": "all filters run to the end" if filters == 64 else "filters_run run to the end, times "
+                          f"64 / {filters}"}
+    return results.row("knn.evolution_minutes", minutes * 64 / filters, "minutes", "lower", command=args.command,
+                       seconds=60 * minutes, conditions=conditions)
+
+
+def draw_fitness(path, metas):
+    """Best and mean fitness of each generation, filter after filter; a line a seed."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    for meta in metas:
+        curve = np.array(meta["curve"])
+        line, = axes.plot(curve[:, 0], label=f"seed {meta['seed']}, best")
+        axes.plot(curve[:, 1], color=line.get_color(), alpha=0.4, linewidth=0.6)
+    axes.set_xlabel("generation, filter after filter (queries are drawn anew for each)")
+    axes.set_ylabel({"nca": "mean log-probability", "accuracy": "accuracy"}[metas[0]["settings"]["fitness"]])
+    axes.legend(fontsize="small")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
+
+
+def draw_kernels(path, start, found):
+    """Both layers before and after: conv1's kernels, and conv2's as mosaics of their 32 channels."""
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    for axes, (title, conv) in zip(figure.subplots(2, 2).ravel(), (
+            ("conv1 before", start.conv1), ("conv2 before", start.conv2),
+            ("conv1 after", found.conv1), ("conv2 after", found.conv2))):
+        tiles = np.pad(conv, ((0, 0), (0, 0), (0, 1), (0, 1)))  # (filters, channels, 4, 4)
+        filters, channels = conv.shape[:2]
+        wide = 8 if channels > 1 else 1
+        picture = tiles.reshape(filters // 8, 8, channels // wide, wide, 4, 4).transpose(0, 2, 4, 1, 3, 5)
+        largest = np.abs(conv).max()
+        axes.imshow(picture.reshape(filters // 8 * channels // wide * 4, -1), cmap="RdBu_r", vmin=-largest,
+                    vmax=largest)
+        axes.set_title(title, loc="left", fontsize="small")
+        axes.set_axis_off()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")

@@ -1,0 +1,63 @@
+"""mxelm engine: a small classifier of 28x28 images in one file; predicting needs NumPy and Pillow alone."""
+import argparse
+
+from mxelm.cli import options
+from mxelm.errors import InputError
+
+
+def add_arguments(parser):
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
+                        help="print the result as JSON, for scripts")
+    build = actions.add_parser("build", parents=[shared], help="train an engine on images of 28x28 pixels",
+                               formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    build.add_argument("--out", required=True, metavar="FILE", help="the engine to write")
+    build.add_argument("--data", default="mnist", metavar="NAME", help="a known set of 28x28 images, or an idx folder")
+    build.add_argument("--root", metavar="DIR", help="where the known set lies; else MXELM_DATA")
+    build.add_argument("--download", action="store_true", help="get the known set where it is not at hand")
+    build.add_argument("--bytes", type=options.positive, default=75_264, help="the most that the file may take")
+    build.add_argument("--seed", type=options.seed, default=0, help="of k-means and of distorted copies")
+    predict = actions.add_parser("predict", parents=[shared], help="what images show, each one character")
+    predict.add_argument("file", metavar="FILE", help="an engine")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files of any size and colour")
+
+
+def run(args):
+    return {"build": _build, "predict": _predict}[args.action](args)
+
+
+def _build(args):
+    from mxelm import data
+    from mxelm.files import require_writable
+    require_writable(args.out)
+    training = data.load(args.data, root=args.root, download=args.download, progress=not args.json, split="train")
+    images = training.source.images
+    if images is None or training.kind != "classes":
+        raise InputError(f"an engine is built from a set of 28x28 grey images held in memory, which {args.data} is not")
+    from mxelm.knn_slicing.engine_build import build
+    engine = build(images[training.positions], training.targets, training.classes, args.bytes, args.seed,
+                   progress=not args.json)
+    engine.save(args.out)
+    return {"engine": args.out, "bytes": engine.bytes, "prototypes": len(engine.labels),
+            "dimensions": len(engine.centre), "kernels": [len(engine.conv1.bias), len(engine.conv2.bias)],
+            "training_images": len(training)}
+
+
+def _predict(args):
+    import numpy as np
+
+    from mxelm.knn_slicing.engine import Engine
+    from mxelm.knn_slicing.engine_images import read_image
+    engine = Engine.load(args.file)
+    numbers = engine.predict(np.stack([read_image(path) for path in args.images]))
+    return {"engine": args.file, "predictions": {path: engine.classes[n] for path, n in zip(args.images, numbers)}}
+
+
+def show(result):
+    if "predictions" in result:
+        for path, name in result["predictions"].items():
+            print(f"{name}  {path}")
+        return
+    print(f"wrote {result['engine']}: {result['bytes']:,} bytes, {result['kernels'][0]} and {result['kernels'][1]} "
+          f"kernels, {result['dimensions']} dimensions, {result['prototypes']} prototypes")

@@ -1,0 +1,87 @@
+"""`map` over processes or over a dask.distributed cluster, for a function that carries much with it.
+
+The function (a KernelFitness's `evaluate`, with its images) is sent to each worker once; tasks are small. Results come
+in the order of the tasks and are those of one process, bit for bit.
+"""
+import multiprocessing
+
+from mxelm.errors import EnvironmentProblem, FileError
+
+_function = None  # in a worker process
+
+
+class Processes:
+    """`map` over so many processes of this machine; a context manager."""
+
+    def __init__(self, count):
+        self.count, self._pool, self._sent = count, None, None
+
+    def __call__(self, function, tasks):
+        if self._sent != function:
+            self.close()
+            # spawned, not forked: the threads of MXNet and of BLAS do not survive a fork
+            self._pool = multiprocessing.get_context("spawn").Pool(self.count, _install, (function,))
+            self._sent = function
+        return self._pool.map(_call, list(tasks), chunksize=1)
+
+    def close(self):
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool.join()
+            self._pool = self._sent = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Cluster:
+    """`map` over the workers of a dask.distributed scheduler; a context manager.
+
+    address: as `dask scheduler` prints it ("tcp://host:8786"). Workers need mxelm; one thread each is best.
+    Raises EnvironmentProblem where dask.distributed is not installed, FileError where no scheduler answers.
+    """
+
+    def __init__(self, address, timeout=10):
+        try:
+            from distributed import Client
+        except ImportError:
+            raise EnvironmentProblem("a cluster needs dask.distributed: pip install 'mxelm[cluster]'") from None
+        try:
+            self._client = Client(address, timeout=timeout)
+        except (OSError, ValueError) as error:
+            raise FileError(f"no dask scheduler answers at {address}: {error}; start one with `dask scheduler`"
+                            ) from None
+        self._sent = self._there = None
+
+    def __call__(self, function, tasks):
+        if self._sent != function:
+            self._there, self._sent = self._client.scatter(function, broadcast=True, hash=False), function
+        futures = [self._client.submit(_apply, self._there, task, pure=False) for task in tasks]
+        return self._client.gather(futures)
+
+    def close(self):
+        """Leave the cluster; its workers stay."""
+        self._client.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _install(function):
+    global _function
+    _function = function
+
+
+def _call(task):
+    return _function(task)
+
+
+def _apply(function, task):
+    return function(task)

@@ -1,0 +1,71 @@
+"""The six networks of the talk, which differ in their dense layers, and what each of them weighs."""
+import tempfile
+from pathlib import Path
+
+from mxelm.errors import InputError
+from mxelm.preprocessing import Preprocessing
+from mxelm.runtime import mx
+
+PREPROCESSING = Preprocessing((28, 28), "stretch", interpolation="area", scale=1 / 255, channel_order="GREY")
+NAMES = ("128", "64", "32", "16", "8", "knn")
+
+
+class TalkNetwork(mx.gluon.nn.HybridSequential):
+    """3x3x32 and 3x3x64 convolutions with ReLU and 2x2 max-pooling, without padding, then dense layers.
+
+    Images (batch, 1, 28, 28) -> scores (batch, 10), or the 1,600 features where there is no dense layer.
+    neurons: of the first dense layer, or None for none. pool_first: whether conv1 is pooled too.
+    Children, in order: conv1, pool1 (where there is one), conv2, pool2, flatten, dense1, dense2.
+    Source: Radu, slides on experiments; the shapes are those that give the printed parameter counts.
+    """
+
+    def __init__(self, neurons, pool_first, **kwargs):
+        super().__init__(**kwargs)
+        nn = mx.gluon.nn
+        flat = 64 * 5 * 5 if pool_first else 64 * 12 * 12
+        with self.name_scope():
+            self.conv1 = nn.Conv2D(32, 3, in_channels=1, activation="relu", prefix="conv1_")
+            if pool_first:
+                self.pool1 = nn.MaxPool2D(2, prefix="pool1_")
+            self.conv2 = nn.Conv2D(64, 3, in_channels=32, activation="relu", prefix="conv2_")
+            self.pool2 = nn.MaxPool2D(2, prefix="pool2_")
+            self.flatten = nn.Flatten(prefix="flatten_")
+            if neurons:
+                self.dense1 = nn.Dense(neurons, in_units=flat, activation="relu", prefix="dense1_")
+                self.dense2 = nn.Dense(10, in_units=neurons, prefix="dense2_")
+
+
+def network(name):
+    """The network of one row of the talk's table: "128", "64", "32", "16", "8" (neurons) or "knn" (no dense layer).
+
+    "128" pools after conv2 alone, which its 1.2 million parameters tell; the others pool twice. Not initialised.
+    Raises InputError for another name.
+    """
+    if name not in NAMES:
+        raise InputError(f"the talk has no network {name!r}; it has {', '.join(NAMES)}")
+    return TalkNetwork(None if name == "knn" else int(name), pool_first=name != "128", prefix="net_")
+
+
+def from_kernels(kernels):
+    """The "knn" network with the weights of a Kernels of the talk's size: images -> features."""
+    made = network("knn")
+    made.initialize()
+    for layer, weight, bias in ((made.conv1, kernels.conv1, kernels.bias1), (made.conv2, kernels.conv2, kernels.bias2)):
+        if layer.weight.shape != weight.shape:
+            raise InputError(f"the talk's network has kernels of shape {layer.weight.shape}, got {weight.shape}")
+        layer.weight.set_data(mx.nd.array(weight))
+        layer.bias.set_data(mx.nd.array(bias))
+    return made
+
+
+def parameter_count(net):
+    """Number of weights and biases of a network whose shapes are known."""
+    return sum(parameter.data().size for parameter in net.collect_params().values())
+
+
+def engine_bytes(net):
+    """Size of an initialised network's weights: {"saved": bytes of MXNet's own file, "raw": four a parameter}."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "engine.params"
+        net.save_parameters(str(path))
+        return {"saved": path.stat().st_size, "raw": 4 * parameter_count(net)}

@@ -1,0 +1,200 @@
+"""The sliced classifier: any network cut after a layer, and k-NN on what that layer gives."""
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from mxelm import backbones
+from mxelm.backbones import Backbone
+from mxelm.backbones.gluon import from_block
+from mxelm.data import Dataset
+from mxelm.data.sources import ArraySource
+from mxelm.errors import FileError, InputError, MxelmError
+from mxelm.files import load_container, save_container
+from mxelm.knn_slicing import networks
+from mxelm.knn_slicing.kernels import Kernels
+from mxelm.neighbours import METRICS, WEIGHTS, References, vote
+from mxelm.preprocessing import Preprocessing
+from mxelm.runtime import mx
+
+KIND = "sliced-classifier"
+BATCH = 250  # images
+
+
+class SlicedClassifier(ClassifierMixin, BaseEstimator):
+    """k-NN on the activations of a network's layer, with fit, predict and score as scikit-learn has them.
+
+    network: a Kernels, an initialised Gluon HybridBlock, a Backbone, or the prefix of a checkpoint.
+    cut: for a block the name of a child ("pool2", "features.3") or of an internal output; for a prefix the name of an
+    output; None takes the block's own output, or the checkpoint's "flatten_output". preprocessing: for a block; None
+    takes that of the talk's networks (28x28 grey, pixel / 255). k: neighbours. weights: "uniform" (majority) or
+    "distance". metric: "cosine" or "l2". Neighbours are ordered by (distance, index); ties of votes go to the class
+    that comes first in classes_.
+    Fitted: classes_, backbone_, references_ float32 (n, n_features), labels_ int64 (n,), numbers of classes_, index_
+    (mxelm.neighbours.References).
+    Source: Radu, slides on k-NN slicing (k = 9).
+    """
+
+    def __init__(self, network, cut=None, preprocessing=None, k=9, weights="uniform", metric="cosine"):
+        self.network = network
+        self.cut = cut
+        self.preprocessing = preprocessing
+        self.k = k
+        self.weights = weights
+        self.metric = metric
+
+    def fit(self, images, y=None):
+        """Keep the activations of uint8 images, an array (n, h, w[, 3]) or a list of any sizes, with labels y (n,).
+
+        A Dataset brings its own labels: the names of its classes. Raises InputError for fewer than two classes, k
+        larger than the number of images, and activations that are not finite.
+        """
+        images, classes, labels = _labelled(images, y)
+        if len(np.unique(labels)) < 2:
+            raise InputError("all images are of one class: k-NN needs references of two classes or more")
+        _check_choices(self.k, self.weights, self.metric, len(labels))
+        backbone = _sliced(self.network, self.cut, self.preprocessing)
+        return self._keep(backbone, classes, _activations(backbone, images), labels)
+
+    def _keep(self, backbone, classes, references, labels):
+        self.backbone_, self.classes_, self.references_, self.labels_ = backbone, classes, references, labels
+        self.index_ = References(references, self.metric)
+        return self
+
+    def kneighbors(self, images, k=None):
+        """Distances float64 (n, k) and indices int64 (n, k) of the nearest references of each image."""
+        check_is_fitted(self)
+        found = _activations(self.backbone_, images if isinstance(images, Dataset) else _unlabelled(images))
+        return self.index_.nearest(found, self.k if k is None else k)
+
+    def predict(self, images):
+        """Classes (n,) of images as `fit` takes them."""
+        distances, indices = self.kneighbors(images)
+        return self.classes_[vote(distances, self.labels_[indices], len(self.classes_), self.weights)]
+
+    def score(self, images, y=None):
+        """Accuracy, 0..1; y is left out for a Dataset, whose classes are matched by name."""
+        images, classes, labels = _labelled(images, y)
+        return float(np.mean(self.predict(images) == classes[labels]))
+
+    @property
+    def bytes(self):
+        """What the fitted classifier holds: {"kernels": ..., "references": ...}, references with their labels."""
+        check_is_fitted(self)
+        params = {name: array for part in self.backbone_.feature_params() for name, array in part.items()}
+        return {"kernels": sum(4 * array.size for array in params.values()),
+                "references": self.references_.nbytes + self.labels_.nbytes}
+
+    def save(self, path):
+        """Write all that `load` needs to one file: graph, parameters, references, labels."""
+        check_is_fitted(self)
+        backbone = self.backbone_
+        arrays = {"classes": self.classes_, "references": self.references_, "labels": self.labels_}
+        for kind, params in zip(("arg", "aux"), backbone.feature_params()):
+            arrays.update({f"{kind}.{name}": array.asnumpy() for name, array in params.items()})
+        save_container(path, KIND, {"name": backbone.name, "symbol": backbone.features.tojson(), "k": int(self.k),
+                                    "preprocessing": backbone.preprocessing.to_json(), "weights": self.weights,
+                                    "metric": self.metric}, arrays)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote, as a fitted classifier; FileError for a damaged or foreign file."""
+        meta, arrays = load_container(path, KIND)
+        try:
+            params = [{name[4:]: mx.nd.array(array) for name, array in arrays.items() if name.startswith(kind)}
+                      for kind in ("arg.", "aux.")]
+            backbone = Backbone(meta["name"], mx.sym.load_json(meta["symbol"]), *params,
+                                Preprocessing.from_json(meta["preprocessing"]), cut=None)
+            made = cls(backbone, k=meta["k"], weights=meta["weights"], metric=meta["metric"])
+            made._keep(backbone, arrays["classes"], arrays["references"], arrays["labels"])
+            _check_choices(made.k, made.weights, made.metric, len(made.labels_))
+            fits = (made.references_.shape == (len(made.labels_), backbone.n_features)
+                    and 0 <= made.labels_.min() <= made.labels_.max() < len(made.classes_))
+        except (MxelmError, KeyError, TypeError, ValueError, mx.MXNetError) as error:
+            raise FileError(f"{path} does not hold a sliced classifier: {error}") from None
+        if not fits:
+            raise FileError(f"{path} does not hold a sliced classifier: its references, labels and network do not fit")
+        return made
+
+
+def _sliced(network, cut, preprocessing):
+    """The network up to the cut, as a Backbone."""
+    if isinstance(network, Backbone):
+        if cut is not None:
+            raise InputError("a Backbone is cut already: leave cut out, or load it with another one")
+        return network
+    if isinstance(network, Kernels):
+        network = networks.from_kernels(network)
+    if isinstance(network, mx.gluon.Block):
+        return from_block(network, preprocessing or networks.PREPROCESSING, _output_of(network, cut))
+    return backbones.load(network, **({} if cut is None else {"cut": cut}), preprocessing=preprocessing)
+
+
+def _output_of(block, cut):
+    """The name of the output of a block's child; other names are left to the graph."""
+    child = block
+    for part in (cut or "").split("."):
+        child = getattr(child, "_children", {}).get(part)
+    if child is None:
+        return cut
+    seen = []
+    hook = child.register_forward_hook(lambda block, inputs, output: seen.append(output))
+    try:
+        block(mx.sym.var("data"))
+    finally:
+        hook.detach()
+    if not seen or not isinstance(seen[-1], mx.sym.Symbol):
+        raise InputError(f"the network's child {cut!r} gives no single output to cut at: name another layer")
+    return seen[-1].list_outputs()[0]
+
+
+def _activations(backbone, images):
+    found = backbone.extract(images.module_iter(BATCH, backbone.preprocessing, labels=False))
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(bad):
+        raise InputError(f"the activations of image {bad[0]} are not finite ({len(bad)} of {len(found)} images): check "
+                         "the network's weights")
+    return found
+
+
+def _labelled(images, y):
+    """(Dataset, class names or labels, numbers of classes (n,))."""
+    if isinstance(images, Dataset):
+        if y is not None:
+            raise InputError("a Dataset has its own labels: leave y out")
+        if images.kind != "classes":
+            raise InputError(f"{images.name} has {images.kind} targets: k-NN votes for classes")
+        return images, np.array(images.classes), images.targets
+    images = _unlabelled(images)
+    if y is None or len(y) != len(images):
+        raise InputError(f"{len(images)} images need as many labels, got {'none' if y is None else len(y)}")
+    y = column_or_1d(y)
+    check_classification_targets(y)
+    if y.dtype.kind == "O":
+        y = y.astype(str)
+    classes, labels = np.unique(y, return_inverse=True)
+    return images, classes, labels.astype(np.int64)
+
+
+def _unlabelled(images):
+    """Images in memory as a Dataset whose targets mean nothing."""
+    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
+        held = np.empty(len(images), object)  # images of any sizes
+        for i, image in enumerate(images):
+            held[i] = np.asarray(image)
+        images = held
+    for i, image in enumerate(images):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            raise InputError(f"image {i} is {image.dtype} {image.shape}: give uint8 (h, w) or (h, w, 3) RGB")
+    if not len(images):
+        raise InputError("there are no images")
+    return Dataset(ArraySource(images, "images"), np.zeros(len(images), np.int64), ["none"], "images")
+
+
+def _check_choices(k, weights, metric, n):
+    if not isinstance(k, (int, np.integer)) or not 1 <= k <= n:
+        raise InputError(f"k must be an integer from 1 to the number of references, {n}; got {k}")
+    if weights not in WEIGHTS or metric not in METRICS:
+        raise InputError(f"weights are {' or '.join(WEIGHTS)} and the metric {' or '.join(METRICS)}, got {weights!r} "
+                         f"and {metric!r}")

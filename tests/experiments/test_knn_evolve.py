@@ -1,0 +1,86 @@
+"""Evolution's part of paper 2's experiment on digits: rows under their ids, finished seeds kept, votes equal."""
+import json
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+@pytest.fixture
+def rows(monkeypatch, tmp_path):
+    """A function: the rows that a quick run writes, by id."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    import knn_slicing
+
+    from mxelm.knn_slicing import kernels
+    monkeypatch.setattr(kernels, "PATCHES", 5000)
+
+    def run(*words):
+        knn_slicing.main([*words, "--quick", "--work", str(tmp_path)])
+        file = tmp_path / "quick.json"
+        return {row["id"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+
+    return run
+
+
+@pytest.mark.parametrize("words, ids", [
+    (["--method", "cma"], ["knn.cma.4000.test1000"]),
+    (["--method", "pso", "--images", "60000", "--deskew"], ["knn.pso.60000.test10000.deskewed"]),
+    (["--method", "cma", "--fitness-on-test", "--fitness", "accuracy"], ["knn.cma.fitness_on_test.4000"]),
+    (["--method", "random", "--images", "60000"], ["knn.baseline.search.60000"]),
+    (["--method", "sepcma", "--mode", "layer"], [])], ids=lambda words: " ".join(words))
+def test_evolve(rows, tmp_path, words, ids):
+    found = rows("evolve", "--seeds", "1", *words)
+    assert set(ids) <= set(found) and bool(ids) == bool(found)
+    for id in ids:
+        assert found[id]["value"] > 85 and found[id]["conditions"]["evaluations"] > 0
+    assert len(list(tmp_path.glob("evolved-*.png"))) == 2
+
+
+def test_evolve_goes_on_from_finished_seeds(rows, monkeypatch):
+    first = rows("evolve", "--seeds", "1")
+    import knn_evolve
+    monkeypatch.setattr(knn_evolve, "search", None)
+    assert rows("evolve", "--seeds", "1")["knn.cma.4000.test1000"]["value"] == first["knn.cma.4000.test1000"]["value"]
+
+
+def test_processes_give_the_same_kernels(rows, tmp_path):
+    rows("evolve", "--seeds", "1", "--mode", "parallel")
+    kernels = {path: path.read_bytes() for path in tmp_path.glob("*.kernels")}
+    for path in tmp_path.glob("evolved-*"):
+        path.unlink()
+    rows("evolve", "--seeds", "1", "--mode", "parallel", "--workers", "2")
+    from mxelm.knn_slicing.kernels import Kernels
+    (path, content), = kernels.items()
+    again = Kernels.load(path)
+    path.write_bytes(content)
+    assert (Kernels.load(path).conv2 == again.conv2).all()
+
+
+def test_the_search_sees_no_test_image(rows, monkeypatch):
+    import knn_evolve
+    seen, real = [], knn_evolve.KernelFitness
+
+    def watched(images, *rest):
+        seen.append(images)
+        return real(images, *rest)
+
+    monkeypatch.setattr(knn_evolve, "KernelFitness", watched)
+    for words in ([], ["--images", "60000"], ["--fitness-on-test"]):
+        rows("evolve", "--seeds", "1", *words)
+
+    class args:
+        quick = True
+
+    train, test = ({image.tobytes() for image in part.source.images} for part in knn_evolve.load_mnist(args))
+    for images, on_test in zip(seen, (False, False, True)):
+        there = {image.tobytes() for image in images}
+        assert (there <= train) is not on_test and bool(there & (test - train)) is on_test
+
+
+def test_cost(rows):
+    found = rows("fitness")
+    speedup = found["knn.fitness_speedup"]
+    assert speedup["conditions"]["votes_equal"] == speedup["conditions"]["votes"] == 8 * 60
+    assert speedup["value"] > 0 and found["knn.evolution_minutes"]["conditions"]["filters_run"] == 2
