@@ -81,6 +81,21 @@ def test_what_cannot_be_done_is_one_sentence(run, idx, tmp_path, image_folder):
     assert not (tmp_path / "a").exists()
 
 
+def test_info_describes_an_engine(run, idx, tmp_path, capsys):
+    built = run("build", "--data", idx, "--bytes", 3000, "--out", tmp_path / "a.engine", "--json")
+    assert main(["info", str(tmp_path / "a.engine"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "engine" and found["classes"] == ["0", "1"]
+    for name in ("bytes", "prototypes", "dimensions", "kernels"):
+        assert found[name] == built[name]
+    assert main(["info", str(tmp_path / "a.engine")]) == 0
+    assert f"prototypes: {built['prototypes']}" in capsys.readouterr().out
+    content = (tmp_path / "a.engine").read_bytes()
+    (tmp_path / "cut.engine").write_bytes(content[:-1])
+    assert main(["info", str(tmp_path / "cut.engine")]) == 1
+    assert "cut.engine is cut" in capsys.readouterr().err
+
+
 def test_an_image_that_is_none_is_named(run, idx, tmp_path):
     run("build", "--data", idx, "--bytes", 3000, "--out", tmp_path / "a.engine", "--json")
     (tmp_path / "note.png").write_text("no image")

@@ -1,4 +1,5 @@
 """The experiment of paper 3 on digits, as one runs it: interrupted, resumed, with the published labels, refused."""
+import importlib.util
 import json
 import os
 import runpy
@@ -12,6 +13,7 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "gunn.py"
 FEW = ["--quick", "--images", "25", "--epochs", "2"]
+FEW_FILES = "plain,images=25,epochs=2,quick"  # what they are called
 
 
 def start(folder, *arguments):
@@ -29,7 +31,7 @@ def finish(process):
 def interrupted(tmp_path):
     """A folder in which `train plain` was stopped by ctrl-c after its first epoch; (folder, what it said)."""
     process = start(tmp_path, "train", "plain", *FEW, "--seeds", "3", "--work", "work")
-    state, patience = tmp_path / "work" / "plain-3.state", time.monotonic() + 600
+    state, patience = tmp_path / "work" / f"{FEW_FILES}-3.state", time.monotonic() + 600
     while not state.exists() and process.poll() is None and time.monotonic() < patience:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -40,25 +42,26 @@ def interrupted(tmp_path):
 def test_a_run_that_was_interrupted_goes_on(interrupted):
     folder, (code, out, err) = interrupted
     assert code == 1 and "interrupted; `--resume` goes on" in err and "Traceback" not in err, err
-    assert (folder / "work" / "plain-3.state").exists() and not (folder / "work" / "plain-3.figures.json").exists()
+    assert (folder / "work" / f"{FEW_FILES}-3.state").exists() and not (folder / "work" / f"{FEW_FILES}-3.figures.json").exists()
 
     code, out, err = finish(start(folder, "train", "plain", *FEW, "--seeds", "3", "--work", "work", "--resume"))
     assert code == 0, err
-    assert "resumed work/plain-3.state after epoch" in err
+    assert f"resumed work/{FEW_FILES}-3.state after epoch" in err
     found = rows_of_quick(folder / "work")
     assert set(found) == {"gunn.3class.plain.test3000", "gunn.3class.plain.test100"}
     assert found["gunn.3class.plain.test3000"]["command"].startswith("python experiments/gunn.py train plain --seeds 3")
 
     code, out, err = finish(start(folder, "train", "plain", *FEW, "--seeds", "3", "--work", "whole"))
     assert code == 0, err
-    runs = [json.loads((folder / work / "plain-3.figures.json").read_text()) for work in ("work", "whole")]
+    runs = [json.loads((folder / work / f"{FEW_FILES}-3.figures.json").read_text()) for work in ("work", "whole")]
     for made in runs:
         del made["minutes"]
         for entry in made["history"]:
             del entry["seconds"]
     assert runs[0] == runs[1]  # bit for bit what an uninterrupted run gives
     assert len(runs[0]["history"]) == 2 and sum(runs[0]["answers_of_the_first_100"]) == 100
-    assert (folder / "work" / "plain-3-0000.params").exists() and not (folder / "experiments").exists()
+    assert (folder / "work" / f"{FEW_FILES}-3-0000.params").exists() and not (folder / "experiments").exists()
+    assert (folder / "work" / f"{FEW_FILES}.png").exists()  # the learning curves
 
 
 def rows_of_quick(work):
@@ -82,6 +85,92 @@ def test_the_published_labels_beside_constant_answers(tmp_path):
     assert "gunn.3class.as_published.test100" in out
 
 
+# what is made of finished seeds
+
+@pytest.fixture
+def module(monkeypatch, tmp_path):
+    """The script as a module whose seeds take no time; `module.trained` lists what was asked for, (name, seed)."""
+    spec = importlib.util.spec_from_file_location("gunn_script", SCRIPT)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    made.trained = []
+
+    def one_seed(name, settings, seed, args):
+        made.trained.append((name, seed))
+        right = {"plain": 0.9, "printed": 0.4}.get(name, 0.7) + 0.01 * seed * (name == "plain")
+        history = [{"epoch": epoch, "loss": 1.0, "accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 60.0}
+                   for epoch in range(1, min(settings["epochs"], 3) + 1)]
+        return {"seed": seed, "test3000": right, "test100": right, "answers": [], "answers_of_the_first_100": [],
+                "constant_answer": [0, 0.4], "constant_answer_of_the_first_100": [0, 0.4], "minutes": 1.0,
+                "history": history}
+    monkeypatch.chdir(tmp_path)
+    made.really_one_seed, made.one_seed = made.one_seed, one_seed
+    return made
+
+
+def rows_of(module, *arguments):
+    """The rows that a call writes into a file of its own, by id."""
+    module.main([*arguments, "--out", "rows/rows.json"])
+    rows = {row["id"]: row for row in json.loads(Path("rows/rows.json").read_text())["rows"]}
+    Path("rows/rows.json").unlink()
+    return rows
+
+
+def test_a_control_says_what_the_gradual_run_gains(module):
+    rows_of(module, "train", "plain", "--seeds", "0", "2", "5")
+    spoilt = Path("gunn-work/plain-5.figures.json")
+    spoilt.write_text(spoilt.read_text().replace('"images": 5000', '"images": 4000'))  # another task: not compared
+    rows = rows_of(module, "train", "sunn", "--seeds", "0", "1", "2", "5")
+    for which in ("test3000", "test100"):
+        gain = rows[f"gunn.3class.sunn.{which}"]["conditions"]["plain_minus_sunn"]
+        assert gain == {"mean": pytest.approx(21), "std": pytest.approx(2 ** 0.5), "n": 2,
+                        "by_seed": {"0": pytest.approx(20), "2": pytest.approx(22)}}
+    assert Path("gunn-work/plain.png").exists() and Path("gunn-work/sunn.png").exists()
+    alone = rows_of(module, "train", "original_sunn")["gunn.3class.original_sunn.test100"]["conditions"]
+    assert alone["original_minus_original_sunn"] == {"mean": None, "std": None, "n": 0, "by_seed": {}}
+
+
+def test_finished_seeds_are_kept_apart_by_what_was_changed(module):
+    rows_of(module, "train", "plain", "--resume")
+    rows_of(module, "train", "plain", "--resume", "--layer", "sunn")
+    rows_of(module, "train", "plain", "--resume", "--layer", "fast", "--seeds", "0", "1")  # the run's own layer
+    assert module.trained == [("plain", 0), ("plain", 0), ("plain", 1)]
+    assert Path("gunn-work/plain,layer=sunn-0.figures.json").exists()
+    rows_of(module, "train", "plain")
+    assert len(module.trained) == 4  # without --resume again from the start
+
+
+def test_what_the_softmax_costs_takes_finished_seeds_too(module):
+    rows_of(module, "train", "printed", "--seeds", "0", "1")
+    row = rows_of(module, "train", "printed_plain", "--seeds", "0", "1", "--resume")["gunn.softmax_head"]
+    assert row["value"] == pytest.approx(30) and row["n"] == 2 and row["conditions"]["seeds"] == [0, 1]
+    assert module.trained == [(name, seed) for name in ("printed", "printed_plain") for seed in (0, 1)]
+
+
+def test_reasons_of_runs_that_are_shorter(module):
+    row = rows_of(module, "train", "ten", "--epochs", "4", "--patience", "2")["gunn.10class"]
+    reason = row["conditions"]["reason"]
+    assert "300 on four GPUs" in reason and "4 of 6 epochs" in reason and "stopped early, after 3 epochs" in reason
+    assert row["conditions"]["patience"] == 2 and "--epochs 4 --patience 2" in row["command"]
+    assert "reason" not in rows_of(module, "train", "ten", "--epochs", "6")["gunn.10class"]["conditions"]["reason"]
+
+
+def test_patience_reaches_the_training(module, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def fit(*arguments, **options):
+        assert options["patience"] == 3
+        raise Stop
+    monkeypatch.setattr(module, "build", lambda settings, seed: None)
+    monkeypatch.setattr(module, "fit", fit)
+    monkeypatch.setattr(module, "one_seed", module.really_one_seed)
+    with pytest.raises(Stop):
+        module.main(["train", "plain", "--quick", "--patience", "3"])
+
+
+# calls that are refused
+
 @pytest.fixture
 def script(tmp_path, monkeypatch):
     """A function that runs the script in this process."""
@@ -95,15 +184,23 @@ def script(tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments, told", [
     (["train", "plane"], "invalid choice: 'plane'"), (["train"], "required: run"),
     ([], "params|speed|checkpoint|train"), (["train", "plain", "--head", "soft"], "invalid choice: 'soft'"),
-    (["train", "plain", "--epochs", "3"], "with --epochs it is another run than plain: name a result file with --out")])
+    (["train", "plain", "--epochs", "3"], "with --epochs it is another run than plain: name a result file with --out"),
+    (["train", "plain", "--epochs", "0"], "--epochs: 0 is not a whole number from 1"),
+    (["train", "plain", "--patience", "-1"], "--patience: -1 is not a whole number from 1"),
+    (["train", "plain", "--seeds", "1", "1"], "seeds are whole numbers from 0, each once, not 1 1"),
+    (["train", "plain", "--seeds", "-1"], "seeds are whole numbers from 0")])
 def test_calls_that_are_not(arguments, told, script, capsys):
     with pytest.raises(SystemExit) as stopped:
         script(*arguments)
     assert stopped.value.code == 2 and told in capsys.readouterr().err
 
 
-def test_a_call_that_fails_says_one_sentence(script):
+@pytest.mark.parametrize("arguments, told", [
+    (["plain", "--quick", "--classes", "11"], "gunn.py: digits has classes 0..9, not 10"),
+    (["printed", "--quick", "--network", "original"], "gunn.py: the original's network ends in one linear layer"),
+    (["plain", "--out", "a-file/rows.json"], "gunn.py: cannot write a-file")])
+def test_a_call_that_fails_says_one_sentence(arguments, told, script, tmp_path):
+    (tmp_path / "a-file").write_text("")
     with pytest.raises(SystemExit) as stopped:
-        script("train", "plain", "--quick", "--images", "0")
-    assert stopped.value.code.startswith("gunn.py: digits has") and stopped.value.code.endswith(
-        "not 0 and 30 for validation")
+        script("train", *arguments)
+    assert stopped.value.code.startswith(told)

@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -36,6 +37,41 @@ def test_evolve(rows, tmp_path, words, ids):
     for id in ids:
         assert found[id]["value"] > 85 and found[id]["conditions"]["evaluations"] > 0
     assert len(list(tmp_path.glob("evolved-*.png"))) == 2
+
+
+@pytest.fixture
+def rows_of(monkeypatch, tmp_path):
+    """A function: rows of two made-up seeds, by id, for the words of `evolve`."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    import knn_evolve
+    import knn_slicing
+
+    def made(*words, better=0.9):
+        args = knn_slicing.parsed(["evolve", *words, "--work", str(tmp_path)])
+        settings, rng = knn_evolve.settings_of(args), np.random.default_rng(0)
+        done = [({"seed": seed, "seconds": 1.0, "evaluations": 9, "rounds": []},
+                 {"start": rng.random(10_000) < 0.8, "evolved": rng.random(10_000) < better}) for seed in range(2)]
+        for meta, right in done:
+            knn_evolve.save_container(tmp_path / f"{knn_evolve.name_of(settings)}-{meta['seed']}", "knn-evolved", meta,
+                                      right)
+        return {row["id"]: row for row in knn_evolve.rows_of(args, settings, done)}
+
+    return made
+
+
+@pytest.mark.parametrize("words", [["--images", "60000"], ["--deskew"], ["--method", "random"]], ids=" ".join)
+def test_fitness_on_test_has_one_id_and_no_other(rows_of, words):
+    assert set(rows_of("--fitness-on-test")) == {"knn.cma.fitness_on_test.4000"}
+    assert not rows_of("--fitness-on-test", *words)
+
+
+def test_mcnemar_against_the_start_and_other_methods(rows_of):
+    alone = rows_of("--method", "random", better=0.5)["knn.baseline.search.4000"]["conditions"]
+    assert set(alone["test9000"]["mcnemar_p"]) == {"start"}
+    row = rows_of("--method", "cma")["knn.cma.4000.test1000"]
+    assert set(row["conditions"]["test9000"]["mcnemar_p"]) == {"start", "random"}
+    assert all(p < 1e-6 for values in row["conditions"]["test9000"]["mcnemar_p"].values() for p in values)
+    assert "training images only" in row["conditions"]["reason"]  # 90 % where the talk prints 97.5
 
 
 def test_evolve_goes_on_from_finished_seeds(rows, monkeypatch):

@@ -33,7 +33,11 @@ def test_sizes_are_the_talks(rows):
     counts = {"128": 1_199_882, "64": 121_930, "32": 70_378, "16": 44_602, "8": 31_714, "knn": 18_816}
     for name, count in counts.items():
         assert found[f"knn.params.{name}"]["value"] == count
-        assert found[f"knn.bytes.{name}"]["value"] == 4 * count
+        size = found[f"knn.bytes.{name}"]
+        assert size["conditions"]["raw_bytes"] == 4 * count
+        assert 4 * count < size["value"] < 4 * count + 1024  # names and shapes
+    assert "274.9 KiB" in found["knn.bytes.32"]["conditions"]["reason"]  # where 273 are printed
+    assert "reason" not in found["knn.bytes.knn"]["conditions"]
     assert found["knn.bytes.knn"]["conditions"]["with_references_bytes"] == {"4000": 75_264 + 4000 * 6401,
                                                                             "60000": 75_264 + 60000 * 6401}
 

@@ -4,6 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_info
 
 from mxelm.errors import FileError, InputError
 from mxelm.files import save_container
@@ -12,6 +13,7 @@ from mxelm.knn_slicing.candidates import weights_of
 from mxelm.knn_slicing.evolution import _Run, evolve
 from mxelm.knn_slicing.fitness import KernelFitness
 from mxelm.knn_slicing.strategies import METHODS
+from mxelm.runtime import blas_threads
 
 REFERENCES, QUERIES, VALIDATION = np.arange(250), np.arange(250, 370), np.arange(370, 450)
 SHORT = {"generations": 3, "population": 6}
@@ -151,6 +153,22 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path, plan, generatio
     assert_same(resumed, whole)
     again = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, VALIDATION, path, True, **plan)
     assert_same(again, whole)
+
+
+def test_a_run_goes_on_with_one_thread_of_blas(start, tmp_path, monkeypatch):
+    """CMA-ES decomposes its matrix again then; with more threads the bits could be others."""
+    path, threads, load = tmp_path / "run", [], _Run.load
+
+    def watched(run, path):
+        threads.extend(found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas")
+        load(run, path)
+
+    whole = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, checkpoint=path, filters=1, **SHORT)
+    monkeypatch.setattr(_Run, "load", watched)
+    with blas_threads(2):
+        again = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, None, path, True, filters=1, **SHORT)
+    assert set(threads) == {1}
+    assert again.seconds == whole.seconds > 0  # nothing was left to do
 
 
 def test_checkpoints_of_other_runs_are_refused(fitness, start, tmp_path):

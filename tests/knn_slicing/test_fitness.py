@@ -92,6 +92,16 @@ def test_votes_are_scikit_learns(digits, weights):
         np.testing.assert_array_equal(found, theirs.predict(features[HELD_OUT]))
 
 
+def test_a_filter_after_the_whole_layer(digits, weights):
+    """The same weights and queries: what was kept for one kind of task is not taken for the other."""
+    fitness, layer = KernelFitness(*digits, REFERENCES, "accuracy"), task(weights, "conv2", None, HELD_OUT, 0.1, 2)
+    one = task(weights, "conv2", 3, HELD_OUT, 0.1)
+    expected = KernelFitness(*digits, REFERENCES, "accuracy").evaluate(one)
+    first = fitness.evaluate(layer)
+    np.testing.assert_array_equal(fitness.evaluate(one), expected)
+    np.testing.assert_array_equal(fitness.evaluate(layer), first)
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_the_first_layer_by_its_maps(digits, weights, metric):
     fitness = KernelFitness(*digits, REFERENCES, "accuracy", metric, listed=32)
