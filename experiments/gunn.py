@@ -16,32 +16,31 @@ what did the report measure? Runs of `train`:
     printed         the report's network and recipe as printed (softmax between the dense layers)
     printed_plain   the same recipe and number of epochs with ReLU there: what the softmax costs
     as_published    printed, with the label rows that the published code makes
-    batchnorm       one epoch of plain, with running statistics as lagging as the report's, and without lag
-    ten             the original's GUNN-15 on all ten classes and 50,000 images
+    batchnorm       one epoch of the report's network with the plain head, as it is and with the report's running
+                    statistics, which lag
+    ten             the original's GUNN-15 on all ten classes: 49,500 images, and the other 500 watched
 
 Protocol: classes airplane, automobile and bird; their first 5,000 training images; recipes fixed in advance, the last
 epoch is scored, once, on all 3,000 test images (the first 100 of them are the report's). 500 further training images
-are watched, and decide nothing. Finished seeds are kept in --work. Source: Radhakrishnan, sections 4 to 7.
+are watched, and decide nothing, but when to stop with --patience. Images are normalised a channel where they are
+augmented, else by the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; `sunn` and
+`original_sunn` say what the gradual run with the same seed gains, where --work holds it. A call that changes a run
+(--epochs 3) has files of its own there. Source: Radhakrishnan, sections 4 to 7.
 """
 import argparse
-import json
 import logging
-import os
-import resource
-import subprocess
+import shlex
 import sys
-import time
 from pathlib import Path
 
+import gunn_speed
 import numpy as np
-from tqdm import tqdm
 
 from mxelm import data, gunn
-from mxelm.errors import MxelmError
-from mxelm.files import read_json, write_json
+from mxelm.errors import FileError, InputError, MxelmError
+from mxelm.files import read_json, require_writable, write_json
 from mxelm.gunn import tasks
-from mxelm.gunn.networks import HE_NORMAL
-from mxelm.reporting import results
+from mxelm.reporting import plots, results
 from mxelm.runtime import mx
 from mxelm.training import fit, flip_and_crop, steps, warmup_linear
 
@@ -66,6 +65,7 @@ RUNS = {
     "batchnorm": {**REPORT, "epochs": 1, "augmentation": "none", "schedule": "constant", "peak": 1e-3},
     "ten": {**ORIGINAL, "classes": 10, "images": 49500, "batch": 100, "epochs": 6},
 }
+CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
 WATCHED = 500  # training images of the same classes beyond those trained on
 SCHEDULES = {"warmup-linear": lambda peak: warmup_linear(peak, 0.15), "steps": steps,
              "constant": lambda peak: steps(peak, ())}
@@ -82,6 +82,13 @@ def build(settings, seed):
     return network
 
 
+def make_folder(path):
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {path}: {error.strerror}; choose another") from None
+
+
 def load_task(settings, args):
     """(Task, Preprocessing) of a run."""
     if args.quick:
@@ -90,15 +97,20 @@ def load_task(settings, args):
     else:
         train, test = (data.load("cifar10", root=args.data, split=part) for part in ("train", "test"))
         watched = WATCHED
-    preprocessing = tasks.PER_CHANNEL if settings["augmentation"] != "none" or args.quick else tasks.one_scalar(train)
+    preprocessing = tasks.PER_CHANNEL if per_channel(settings, args) else tasks.one_scalar(train)
     return tasks.task(train, test, range(settings["classes"]), settings["images"], watched,
                       settings["labels"]), preprocessing
+
+
+def per_channel(settings, args):
+    """Whether a run normalises each channel by itself, as the original does, or all by the report's one scalar."""
+    return settings["augmentation"] != "none" or args.quick
 
 
 def one_seed(name, settings, seed, args):
     """Train one network and score it once; a dict of figures."""
     task, preprocessing = load_task(settings, args)
-    network = build(settings, seed)
+    network, prefix = build(settings, seed), args.work / f"{stem(name, args)}-{seed}"
     rows = settings["labels"] == "as-published"
     if not rows:
         tasks.require_one_hot(task.train.target_matrix())
@@ -107,8 +119,9 @@ def one_seed(name, settings, seed, args):
                                          augment=AUGMENTATIONS[settings["augmentation"]]),
         settings["epochs"], SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"],
         settings["settings"], mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows),
-        task.validation.gluon_loader(250, preprocessing), args.work / f"{name}-{seed}.state", args.resume, seed, True)
-    gunn.save(network, args.work / f"{name}-{seed}", preprocessing, task.train.classes, trained_as=settings)
+        task.validation.gluon_loader(250, preprocessing), f"{prefix}.state", args.resume, seed, progress=True,
+        patience=settings.get("patience"))
+    gunn.save(network, prefix, preprocessing, task.train.classes, trained_as=settings)
     answers = decide(network, task.test, preprocessing)
     right = answers == classes_of(task.test.targets)
     always, share = tasks.constant_answer(task.test.targets, settings["classes"])
@@ -130,41 +143,89 @@ def classes_of(targets):
     return targets if targets.ndim == 1 else targets.argmax(axis=1)
 
 
+def stem(name, args):
+    """How a run's files in --work begin: what a call changes is in it, so that no run takes up or replaces another."""
+    return "".join([name, *(f",{key}={value}" for key, value in args.changed.items()), ",quick" if args.quick else ""])
+
+
+def finished(name, settings, seed, args):
+    """The figures of one seed: those that --work holds with --resume, else `one_seed`'s, which are left there."""
+    file = args.work / f"{stem(name, args)}-{seed}.figures.json"
+    if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
+        write_json(file, {"settings": settings, **one_seed(name, settings, seed, args)})
+    return read_json(file)
+
+
 def train(args):
-    """One run over its seeds; rows of its accuracies."""
-    settings = {**RUNS[args.run], **{key: getattr(args, key) for key in OVERRIDES if getattr(args, key) is not None}}
+    """One run over its seeds; rows of its accuracies, and the learning curves as a picture in --work."""
+    settings = {**RUNS[args.run], **args.changed}
+    if settings["network"] == "original" and settings["head"] != "plain":
+        raise InputError("the original's network ends in one linear layer: --head printed is for the report's alone")
     if args.quick:
         settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2), batch=25)
-    args.work.mkdir(parents=True, exist_ok=True)
+    make_folder(args.work)
     figures = []
     for seed in args.seeds:
-        file = args.work / f"{args.run}-{seed}.figures.json"
-        if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
-            write_json(file, {"settings": settings, **one_seed(args.run, settings, seed, args)})
-        figures.append(read_json(file))
+        figures.append(finished(args.run, settings, seed, args))
         logging.info("%s, seed %d: %.2f %% of the test images", args.run, seed, 100 * figures[-1]["test3000"])
+    draw_curves(args, figures)
     return ROWS.get(args.run, accuracy_rows)(args, settings, figures)
+
+
+def draw_curves(args, figures):
+    """RUN.png in --work: accuracy on the training images (a mean over the epoch) and on those that are watched."""
+    lines, by_time = {}, args.run == "ten"
+    for f in figures:
+        epochs = np.arange(1, len(f["history"]) + 1)
+        x = np.cumsum([entry["seconds"] for entry in f["history"]]) / 60 if by_time else epochs
+        for key, images in (("accuracy", "training"), ("validation_accuracy", "watched")):
+            lines[f"seed {f['seed']}, {images} images"] = x, [100 * entry[key] for entry in f["history"]]
+    plots.curves(args.work / f"{stem(args.run, args)}.png", lines, "training time / minutes" if by_time else "epochs",
+                 "accuracy / %")
 
 
 def accuracy_rows(args, settings, figures):
     """The accuracies of a run on all and on the first 100 test images."""
-    return [accuracy_row(args, settings, figures, f"gunn.3class.{args.run}.{which}", which)
+    return [accuracy_row(args, settings, figures, f"gunn.{settings['classes']}class.{args.run}.{which}", which)
             for which in ("test3000", "test100")]
 
 
 def accuracy_row(args, settings, figures, id, which, **conditions):
+    """The row of one accuracy, with all that tells how it came about."""
     values = 100 * np.array([f[which] for f in figures])
     kept = ("seed", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
             "constant_answer_of_the_first_100", "minutes")
+    reasons = [conditions["reason"]] if "reason" in conditions else []
     whole = RUNS[args.run]["epochs"]
     if settings["epochs"] != whole:
-        conditions["reason"] = f"{settings['epochs']} of {whole} epochs: what there was time for"
+        reasons.append(f"{settings['epochs']} of {whole} epochs: what there was time for")
+    if any(len(f["history"]) < settings["epochs"] for f in figures):
+        reasons.append(f"stopped early, after {', '.join(str(len(f['history'])) for f in figures)} epochs")
+    if reasons:
+        conditions["reason"] = "; ".join(reasons)
+    if args.run in CONTROLS:
+        conditions[f"{CONTROLS[args.run]}_minus_{args.run}"] = gain(args, settings, figures, which)
+    conditions["normalisation"] = "a channel" if per_channel(settings, args) else "one scalar"
     conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
         [[round(e[key], 4) for key in ("loss", "accuracy", "validation_accuracy")] for e in f["history"]]
         for f in figures]}
     return results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
                        n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),
                        conditions=conditions)
+
+
+def gain(args, settings, figures, which):
+    """Points by which the gradual run is better with the same seeds, of which --work holds n: mean and spread."""
+    gradual = CONTROLS[args.run]
+    wanted, differences = {**settings, "layer": RUNS[gradual]["layer"]}, {}
+    for f in figures:
+        file = args.work / f"{stem(gradual, args)}-{f['seed']}.figures.json"
+        other = read_json(file) if file.exists() else None
+        if other and other["settings"] == wanted:
+            differences[f["seed"]] = 100 * (other[which] - f[which])
+    values = np.array(list(differences.values()))
+    return {"mean": float(values.mean()) if len(values) else None, "n": len(values),
+            "std": float(values.std(ddof=1)) if len(values) > 1 else None, "by_seed": differences}
 
 
 def ten_rows(args, settings, figures):
@@ -177,41 +238,45 @@ def ten_rows(args, settings, figures):
 
 
 def published_rows(args, settings, figures):
-    constant = {f"constant_answer.{name}": figure for name, figure in constant_answers(args).items()}
-    rows = [accuracy_row(args, settings, figures, "gunn.3class.as_published.test100", "test100")]
-    return rows + [results.row(f"gunn.3class.{name}", 100 * figure, "%", "none", command=args.command,
+    task = f"gunn.{settings['classes']}class"
+    constant = {f"constant_answer.{name}": figure for name, figure in constant_answers(args, settings).items()}
+    rows = [accuracy_row(args, settings, figures, f"{task}.as_published.test100", "test100")]
+    return rows + [results.row(f"{task}.{name}", 100 * figure, "%", "none", command=args.command,
                                conditions={"test_images": 100}) for name, figure in constant.items()]
 
 
-def constant_answers(args):
+def constant_answers(args, settings):
     """How often one answer for all is right on the report's 100 test images, by its labels and by the real ones."""
     found = {}
     for name in tasks.LABELS:
-        task, _ = load_task({**PRINTED, "labels": name, **({"images": 100} if args.quick else {})}, args)
-        found[name.replace("-", "_")] = tasks.constant_answer(task.test.targets[:100], 3)[1]
+        task, _ = load_task({**settings, "labels": name}, args)
+        found[name.replace("-", "_")] = tasks.constant_answer(task.test.targets[:100], settings["classes"])[1]
     return found
 
 
 def batchnorm_rows(args, settings, figures):
     """The same weights, bit for bit, with running statistics that lag less: what the lag costs after an epoch."""
     lagging = {**settings, "momentum": 0.99}
-    lost = [f["test3000"] - one_seed("batchnorm-lagging", lagging, f["seed"], args)["test3000"] for f in figures]
-    lost = 100 * np.array(lost)
+    late = [finished("batchnorm-lagging", lagging, f["seed"], args) for f in figures]
+    lost = 100 * np.array([f["test3000"] - g["test3000"] for f, g in zip(figures, late)])
     return [results.row("gunn.batchnorm.running_statistics", lost.mean(), "%", "lower", n=len(lost),
                         std=lost.std(ddof=1) if len(lost) > 1 else None, command=args.command, conditions={
                             **settings, "momenta": [0.9, 0.99], "what": "points lost with momentum 0.99",
-                            "accuracy_with_0.9": [f["test3000"] for f in figures]})]
+                            "accuracy_with_0.9": [f["test3000"] for f in figures],
+                            "accuracy_with_0.99": [g["test3000"] for g in late],
+                            "seeds": [f["seed"] for f in figures]})]
 
 
 def softmax_rows(args, settings, figures):
     """Points that the softmax between the dense layers costs: `printed` with the same seeds and epochs beside it."""
-    with_softmax = [one_seed("printed", {**settings, "head": "printed"}, f["seed"], args) for f in figures]
+    with_softmax = [finished("printed", {**settings, "head": "printed"}, f["seed"], args) for f in figures]
     lost = 100 * np.array([f["test3000"] - g["test3000"] for f, g in zip(figures, with_softmax)])
     return [results.row("gunn.softmax_head", lost.mean(), "%", "lower", n=len(lost),
                         std=lost.std(ddof=1) if len(lost) > 1 else None, command=args.command, conditions={
                             **settings, "what": "points lost to softmax between the dense layers",
                             "plain": [f["test3000"] for f in figures],
-                            "softmax": [g["test3000"] for g in with_softmax]})]
+                            "softmax": [g["test3000"] for g in with_softmax],
+                            "seeds": [f["seed"] for f in figures]})]
 
 
 ROWS = {"ten": ten_rows, "as_published": published_rows, "batchnorm": batchnorm_rows, "printed_plain": softmax_rows}
@@ -229,95 +294,10 @@ def params(args):
     return [results.row(id, count, "parameters", "none", command=args.command) for id, count in counts.items()]
 
 
-def speed(args):
-    """One thread, in turn: step by step over fast; the report's whole network, and the original's three layers."""
-    peaks = {layer: child("network", layer, args) for layer in STEPS}
-    rows = []
-    for prefix, what in (("gunn", "network"), ("gunn.original", "layers")):
-        seconds = child(what, "both", args)
-        rows.append(results.row(f"{prefix}.fast_speedup", seconds["step-by-step"] / seconds["fast"], "ratio", "higher",
-                                command=args.command, conditions={"cpu_seconds": seconds, "threads": 1, **STEP[what]}))
-    return [*rows, results.row("gunn.fast_memory_ratio", peaks["step-by-step"] / peaks["fast"], "ratio", "higher",
-                               command=args.command, conditions={"peak_mb_above_the_network": peaks,
-                                                                 **STEP["network"]})]
-
-
-STEPS = ("step-by-step", "fast")
-STEP = {"network": {"what": "a training step of the report's network", "batch": 5},
-        "layers": {"what": "forward and backward of the original's layers: 240 channels of 32x32 pixels, 300 of 16x16, "
-                           "360 of 8x8", "batch": 50}}
-
-
-def child(what, layer, args):
-    """Peak memory in MB above the network of one step, or (layer "both") CPU-seconds of each in turn."""
-    command = [sys.executable, __file__, "speed", "--child", json.dumps([what, layer, args.quick])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure_step(what, layer, quick):
-    """What `child` asks for, in a process of its own."""
-    make = {"network": network_step, "layers": layers_step}[what]
-    if layer != "both":
-        step = make(layer, STEP[what]["batch"])
-        before = resident_mb()
-        step()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-    steps_of = {name: make(name, STEP[what]["batch"]) for name in STEPS}
-    times = {name: [] for name in STEPS}
-    for _ in tqdm(range(2 if quick else 6), desc=what):
-        for name, step in steps_of.items():
-            start = time.process_time()
-            step()
-            times[name].append(time.process_time() - start)
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
-
-
-def network_step(layer, batch):
-    """A callable: one training step of the report's network."""
-    network = build({**REPORT, "layer": layer}, seed=0)
-    trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)
-    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    x, y = mx.nd.random.normal(shape=(batch, 3, 32, 32)), mx.nd.zeros(batch)
-
-    def step():
-        with mx.autograd.record():
-            value = loss(network(x), y)
-        value.backward()
-        trainer.step(batch)
-        mx.nd.waitall()
-    return step
-
-
-def layers_step(layer, batch):
-    """A callable: forward and backward of the original's three layers."""
-    cases = []
-    for n, size in ((240, 32), (300, 16), (360, 8)):
-        block = {"step-by-step": gunn.OriginalGunn, "fast": gunn.FastOriginalGunn}[layer](n, K=12)
-        block.initialize(mx.init.MSRAPrelu(**HE_NORMAL))
-        block.hybridize(static_alloc=True, static_shape=True)
-        cases.append((block, mx.nd.random.normal(shape=(batch, n, size, size))))
-        cases[-1][1].attach_grad()
-
-    def step():
-        for block, x in cases:
-            with mx.autograd.record():
-                y = block(x)
-            y.backward()
-        mx.nd.waitall()
-    return step
-
-
-def resident_mb():
-    """Resident memory of this process now, MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def checkpoint(args):
     """A network trained a little, saved, and read by everything that reads checkpoints: the largest difference."""
     settings = {**REPORT, "images": 100 if args.quick else 500, "epochs": 1, "batch": 25}
-    args.work.mkdir(parents=True, exist_ok=True)
+    make_folder(args.work)
     task, preprocessing = load_task(settings, args)
     network = build(settings, 0)
     fit(network, task.train.gluon_loader(settings["batch"], preprocessing, shuffle=0), 1, steps(1e-3, ()), "adam",
@@ -347,7 +327,14 @@ def checkpoint(args):
 
 
 OVERRIDES = ("network", "head", "layer", "labels", "classes", "images", "epochs", "batch", "augmentation", "schedule",
-             "peak")
+             "peak", "patience")
+
+
+def positive(text):
+    """What an option takes that counts something."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
 
 
 def parse(argv):
@@ -357,46 +344,49 @@ def parse(argv):
     common.add_argument("--work", type=Path, default=Path("gunn-work"),
                         help="folder for checkpoints and finished seeds; a second call with --resume goes on from it")
     common.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
-    common.add_argument("--quick", action="store_true", help="digits, and few steps; results go into --work")
+    common.add_argument("--quick", action="store_true", help="digits, and few steps; written to quick.json in --work")
     common.add_argument("--out", type=Path, help="result file (default: experiments/results/gunn.json)")
     for name in ("params", "speed", "checkpoint", "train"):
         command = commands.add_parser(name, parents=[common], help=COMMANDS[name].__doc__)
-        if name == "speed":
-            command.add_argument("--child", help=argparse.SUPPRESS)
     command.add_argument("run", choices=tuple(RUNS))
     command.add_argument("--seeds", type=int, nargs="+", default=[0])
     command.add_argument("--resume", action="store_true", help="keep finished seeds, go on from the last whole epoch")
     for name in OVERRIDES:
-        kind = type(REPORT[name])
+        kind = type(REPORT.get(name, 1))
         choices = {"network": ("report", "original"), "head": ("plain", "printed"), "labels": tasks.LABELS,
                    "layer": ("fast", "step-by-step", "sunn"), "augmentation": tuple(AUGMENTATIONS),
                    "schedule": tuple(SCHEDULES)}.get(name)
-        command.add_argument(f"--{name}", type=kind, choices=choices, help="instead of the run's own; needs --out")
+        command.add_argument(f"--{name}", type=positive if kind is int else kind, choices=choices, help=(
+            "stop after so many epochs without a gain on the watched images" if name == "patience" else
+            "instead of the run's own") + "; needs --out")
     args = parser.parse_args(argv)
-    changed = [name for name in OVERRIDES if getattr(args, name, None) is not None]
-    if changed and not (args.quick or args.out):
-        parser.error(f"with --{changed[0]} it is another run than {args.run}: name a result file with --out")
+    args.changed = {}
+    if args.command_name == "train":
+        given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name) is not None}
+        args.changed = {name: value for name, value in given.items() if value != RUNS[args.run].get(name)}
+        if min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
+            parser.error(f"seeds are whole numbers from 0, each once, not {' '.join(map(str, args.seeds))}")
+    if args.changed and not (args.quick or args.out):
+        parser.error(f"with --{next(iter(args.changed))} it is another run than {args.run}: "
+                     "name a result file with --out")
     args.command = " ".join(["python experiments/gunn.py", args.command_name, *(
         [args.run, "--seeds", *map(str, args.seeds)] if args.command_name == "train" else []),
-        *(f"--{name} '{getattr(args, name)}'" for name in changed)])
-    args.resume = getattr(args, "resume", False)
+        *(f"--{name} {shlex.quote(str(value))}" for name, value in args.changed.items())])
     return args
 
 
-COMMANDS = {"params": params, "speed": speed, "checkpoint": checkpoint, "train": train}
+COMMANDS = {"params": params, "speed": gunn_speed.run, "checkpoint": checkpoint, "train": train}
 
 
 def main(argv=None):
     args = parse(argv)
-    if getattr(args, "child", None):
-        print(json.dumps(measure_step(*json.loads(args.child))))
-        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/gunn.json"))
+    make_folder(out.parent)
+    require_writable(out)  # before hours of work
     rows = COMMANDS[args.command_name](args)
     for row in rows:
         print(f"{row['id']:40s} {row['value']:.6g} {row['unit']}" + (f" ± {row['std']:.2g}" if row["std"] else ""))
-    out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/gunn.json"))
-    out.parent.mkdir(parents=True, exist_ok=True)
     results.write(out, "gunn", rows)
 
 

@@ -19,8 +19,9 @@ from mxelm.knn_slicing import kernels, networks
 from mxelm.knn_slicing.comparison import mcnemar
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.neighbours import nearest, vote
-from mxelm.reporting import results
+from mxelm.reporting import results, tables
 from mxelm.reporting.plots import DPI
+from mxelm.reporting.published import PUBLISHED
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 
@@ -36,9 +37,14 @@ def load_mnist(args):
     if not args.quick:
         return [data.load("mnist", root=args.data, split=split) for split in ("train", "test")]
     digits = data.load("digits")
-    images = np.pad(digits.source.images.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
+    images = enlarged(digits.source.images)
     return [Dataset(ArraySource(images[part], f"digits/{name}"), digits.targets[part], digits.classes, "digits")
             for name, part in (("train", slice(0, 1200)), ("test", slice(1200, None)))]
+
+
+def enlarged(images):
+    """Images of 8x8 pixels with 3x3 pixels for each, in the middle of 28x28."""
+    return np.pad(images.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
 
 
 def trained(args, name, dataset, epochs, seed, variant=""):
@@ -146,6 +152,14 @@ def row_of(args, bank, n, right):
 def spread(values):
     """Sample standard deviation, None for one value."""
     return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def explained(row, reason):
+    """The row, with the reason where its figure differs from the printed one: RESULTS.md asks for it there alone."""
+    printed = {figure.id: figure for figure in PUBLISHED}
+    if tables.status(row, printed.get(row["id"])) == "differs":
+        row["conditions"]["reason"] = reason
+    return row
 
 
 def draw(path, banks):

@@ -14,6 +14,7 @@ import logging
 import time
 
 import numpy as np
+from knn_baselines import enlarged, spread
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -46,15 +47,14 @@ def run(args):
         plan = dataclasses.replace(plan_for(SIZES[name]), **QUICK) if args.quick else plan_for(SIZES[name])
         found = [_one(args, name, plan, seed, learning, scored) for seed in range(args.seeds)]
         accuracies = 100 * np.array([f["accuracy"] for f in found])
-        std = accuracies.std(ddof=1) if len(found) > 1 else None
         log.info("%s: %.2f %% of %d images (%s)", name, accuracies.mean(), len(scored[1]), accuracies.round(2).tolist())
         conditions = {**dataclasses.asdict(plan), "bytes": [f["bytes"] for f in found], "of_bytes": SIZES[name],
                       "prototypes": found[0]["prototypes"], "seeds": accuracies.tolist(),
                       "all_references": float(100 * np.mean([f["all_references"] for f in found])),
                       "references": len(learning[1]), "k": K, "test_images": len(scored[1]),
                       "cpu_seconds": [f["cpu_seconds"] for f in found]}
-        rows.append(results.row(f"knn.engine.{name}", accuracies.mean(), "%", "higher", std, len(found),
-                                args.command, float(np.mean([f["seconds"] for f in found])), conditions))
+        rows.append(results.row(f"knn.engine.{name}", accuracies.mean(), "%", "higher", spread(accuracies),
+                                len(found), args.command, sum(f["seconds"] for f in found), conditions))
     picture(args.work / "engine.png", rows)
     return [] if args.validate else rows
 
@@ -63,19 +63,14 @@ def _images(args):
     """((images, labels, classes), (images, labels)): to learn from, and to score; the latter once an engine."""
     if args.quick:
         learning, scored = data.load("digits").split(0.3)
-        (images, labels), scored = (_enlarged(part) for part in (learning, scored))
+        (images, labels), scored = ((enlarged(part.source.images[part.positions]), part.targets)
+                                    for part in (learning, scored))
         return (images, labels, learning.classes), scored
     learning = data.load("mnist", root=args.data, split="train")
     learning, scored = (learning.split(HELD_OUT) if args.validate else
                         (learning, data.load("mnist", root=args.data, split="test")))
     images, scored = ((part.source.images[part.positions], part.targets) for part in (learning, scored))
     return (*images, learning.classes), scored
-
-
-def _enlarged(digits):
-    """Images of 8x8 pixels with 3x3 pixels for each, in the middle of 28x28."""
-    images = digits.source.images[digits.positions]
-    return np.pad(images.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2))), digits.targets
 
 
 def _one(args, name, plan, seed, learning, scored):

@@ -4,7 +4,8 @@ A part of knn_slicing.py, which parses and writes. Question: what does evolution
 the same number of evaluations as random search? Protocol: search, validation and refusal see training images only.
 With 60,000 the first 4,000 vote in the search, the next 6,000 are asked (1,000 drawn anew for each filter) and 5,000
 further ones validate each sweep; with 4,000 all vote, the first 3,000 are asked, leave-one-out, and the last 1,000
-validate. The test images are scored once, with all references, by the k-NN of the baselines (k = 9, cosine).
+validate. The test images are scored once, with all references, by the k-NN of the baselines (k = 9, cosine);
+McNemar's exact test stands beside the difference to the start, and to the other methods whose seeds --work has already.
 `--fitness-on-test` is what the talk may have done: its 1,000 test images are the fitness queries. No honest figure.
 """
 import hashlib
@@ -14,7 +15,7 @@ import os
 import time
 
 import numpy as np
-from knn_baselines import KNN, TALKS, in_turn, load_mnist, spread
+from knn_baselines import KNN, TALKS, explained, in_turn, load_mnist, spread
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -40,13 +41,20 @@ ROLES = {  # images -> how many vote, are asked and validate in the search; over
 QUICK_ROLES = {"references": 300, "queries": 200, "validation": 100}
 COST = {"references": 4000, "queries": 1000, "population": 64, "generations": 100, "rounds": 5, "sigma": 0.3}
 QUICK_COST = {**COST, "references": 300, "queries": 60, "population": 8, "generations": 2, "rounds": 2}
+DIFFERS = {
+    "honest": "search, validation and refusal see training images only; the talk does not say which images its "
+              "fitness is computed on, nor how many candidates it evaluates",
+    "on test": "the talk says neither which images its fitness is computed on nor how many candidates it evaluates",
+}
 CUTS = {"test1000": slice(0, TALKS), "test9000": slice(TALKS, None), "test10000": slice(None)}
 
 
 def add_arguments(parser):
-    parser.add_argument("--method", choices=METHODS, default="cma")
-    parser.add_argument("--mode", choices=MODES, default="serial")
-    parser.add_argument("--fitness", choices=KINDS, default="nca")
+    """The flags of `evolve`."""
+    add_cost_arguments(parser)
+    parser.add_argument("--mode", choices=MODES, default="serial", help="filter by filter, all filters against the "
+                        "kernels as they were, or a whole layer as one individual (default: serial)")
+    parser.add_argument("--fitness", choices=KINDS, default="nca", help="the smooth surrogate or the accuracy itself")
     parser.add_argument("--metric", choices=("l2", "cosine"), default="cosine", help="distance of the search")
     parser.add_argument("--layers", default="conv2", help="conv2, or conv1,conv2")
     parser.add_argument("--conv1", choices=("pool1", "conv2"), default="pool1", help="where conv1's filters are judged")
@@ -54,12 +62,22 @@ def add_arguments(parser):
     parser.add_argument("--images", type=int, choices=tuple(ROLES), default=4000, help="references of the k-NN")
     parser.add_argument("--deskew", action="store_true", help="deskew all images first")
     parser.add_argument("--fitness-on-test", action="store_true", help="ask the talk's 1,000 test images in the search")
-    for name in ("generations", "population", "sweeps", "filters", "n-queries", "listed"):
-        parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--sigma", type=float, help="of the start, in standard deviations of a filter's weights")
-    parser.add_argument("--threads", type=int, default=1, help="of this process")
+    parser.add_argument("--sweeps", type=int, help=f"over each layer (default: {PLAN['sweeps']})")
+    parser.add_argument("--n-queries", type=int, help="fitness queries, drawn anew for each search (default: "
+                        f"{PLAN['n_queries']:,})")
     parser.add_argument("--workers", type=int, help="processes that share the searches of parallel mode")
     parser.add_argument("--cluster", help="address of a dask scheduler whose workers share them")
+
+
+def add_cost_arguments(parser):
+    """The flags of `fitness`, which `evolve` shares."""
+    parser.add_argument("--method", choices=METHODS, default="cma", help="of the search (default: cma)")
+    for name, what in (("generations", "of each search"), ("population", "candidates a generation"),
+                       ("filters", "the first so many of a layer (default: all)"),
+                       ("listed", "references a query is measured against before the certificate")):
+        parser.add_argument(f"--{name}", type=int, help=what)
+    parser.add_argument("--sigma", type=float, help="of the start, in standard deviations of a filter's weights")
+    parser.add_argument("--threads", type=int, default=1, help="of this process")
 
 
 def run(args):
@@ -113,15 +131,13 @@ def evolved(args, settings, train, test, seed):
         return load_container(file, "knn-evolved")
     part = min(settings["images"], len(train[0]))
     start = kernels.BANKS[settings["start"]](train[0][:part], seed)
-    began = time.perf_counter()
     found = search(args, settings, train, test, start, seed)
-    seconds = time.perf_counter() - began
     found.kernels.save(f"{file}.kernels")
     draw_kernels(f"{file}.kernels.png", start, found.kernels)
     right = {name: scored(bank, train[0][:part], train[1][:part], *test)
              for name, bank in (("start", start), ("evolved", found.kernels))}
     curve = [[record["best"], record["mean"]] for record in found.logbook]
-    meta = {"settings": settings, "seed": seed, "seconds": seconds, "evaluations": found.evaluations,
+    meta = {"settings": settings, "seed": seed, "seconds": found.seconds, "evaluations": found.evaluations,
             "rounds": found.rounds, "curve": curve}
     save_container(file, "knn-evolved", meta, right)
     return meta, right
@@ -173,17 +189,18 @@ def scored(bank, references, reference_labels, images, labels):
 def rows_of(args, settings, done):
     """A row for each cut of the test images that the ids know, means over the seeds."""
     right = {name: np.stack([arrays[name] for _, arrays in done]) for name in ("start", "evolved")}
+    against = {"start": right["start"], **others(args, settings, done)}
     many, suffix = settings["images"], ".deskewed" if settings["deskew"] else ""
     cuts = {cut: part for cut, part in CUTS.items() if right["evolved"][0, part].size}  # few test images in --quick
     main = "test9000" if many == 4000 and not args.quick else "test10000"
-    if settings["method"] == "random":
-        ids = {f"knn.baseline.search.{many}": main} if not settings["deskew"] else {}
-    elif settings["method"] not in ("cma", "pso"):
-        ids = {}
-    elif settings["fitness_on_test"]:
-        ids = {f"knn.{settings['method']}.fitness_on_test.4000": "test1000"}
-    else:
-        named = ["test10000"] if many == 60000 else list(cuts)
+    named = ["test10000"] if many == 60000 else list(cuts)
+    ids = {}  # what no id stands for is printed alone
+    if settings["fitness_on_test"]:
+        if settings["method"] in ("cma", "pso") and many == 4000 and not settings["deskew"]:
+            ids = {f"knn.{settings['method']}.fitness_on_test.4000": "test1000"}
+    elif settings["method"] == "random" and not settings["deskew"]:
+        ids = {f"knn.baseline.search.{many}": main}
+    elif settings["method"] in ("cma", "pso"):
         ids = {f"knn.{settings['method']}.{many}.{cut}{suffix}": cut for cut in named}
     conditions = {**KNN, **settings, "evaluations": done[0][0]["evaluations"],
                   "minutes": [meta["seconds"] / 60 for meta, _ in done],
@@ -192,16 +209,28 @@ def rows_of(args, settings, done):
         values = {name: 100 * found[:, part].mean(axis=1) for name, found in right.items()}
         conditions[cut] = {**{f"{name}_{what}": call(found) for name, found in values.items()
                               for what, call in (("mean", np.mean), ("std", spread))},
-                           "mcnemar_p_against_start": [mcnemar(a[part], b[part]) for a, b in zip(*right.values())]}
+                           "mcnemar_p": {other: [mcnemar(a[part], b[part]) for a, b in zip(found, right["evolved"])]
+                                         for other, found in against.items()}}
         tqdm.write(f"{settings['method']} {many}{suffix} {cut}: start {values['start'].mean():.2f}, "
                    f"evolved {values['evolved'].mean():.2f} {np.round(values['evolved'], 2)}")
     rows = []
     for id, cut in ids.items():
         values = 100 * right["evolved"][:, CUTS[cut]].mean(axis=1)
-        rows.append(results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values),
-                                command=args.command, seconds=sum(meta["seconds"] for meta, _ in done),
-                                conditions={**conditions, "test_images": cut}))
+        row = results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values), command=args.command,
+                          seconds=sum(meta["seconds"] for meta, _ in done),
+                          conditions={**conditions, "test_images": cut})
+        rows.append(explained(row, DIFFERS["on test" if settings["fitness_on_test"] else "honest"]))
     return rows
+
+
+def others(args, settings, done):
+    """What other methods with these settings got right, method -> (seeds, n): those whose seeds --work has already."""
+    found = {}
+    for method in {"cma", "pso", "random"} - {settings["method"]}:
+        files = [args.work / f"{name_of({**settings, 'method': method})}-{meta['seed']}" for meta, _ in done]
+        if all(file.exists() for file in files):
+            found[method] = np.stack([load_container(file, "knn-evolved")[1]["evolved"] for file in files])
+    return dict(sorted(found.items()))
 
 
 def cost(args):

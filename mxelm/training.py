@@ -77,8 +77,8 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     """
     if checkpoint:
         require_writable(checkpoint)
-    if patience and validation is None:
-        raise InputError("early stopping watches the validation accuracy: give a validation loader with patience")
+    if patience is not None and (patience < 1 or validation is None):
+        raise InputError(f"early stopping needs a validation loader and a patience of at least 1 epoch, got {patience}")
     loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
     identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {},

@@ -24,7 +24,7 @@ COMMANDS = {
     "predict": "the five best classes of images",
     "evaluate": "accuracy, accuracy per class and confusion matrix of a trained checkpoint",
     "engine": "build a small engine, or tell what images show by one: NumPy and Pillow suffice for that",
-    "info": "what a file is: a checkpoint, a predictor, a state, a .params file",
+    "info": "what a file is: a checkpoint, a predictor, a state, an engine, a .params file",
     "env": "versions, what is missing and how to get it, data and weights at hand",
     "fetch": "get known weights or a known data set",
     "verify": "check a checkpoint's files, names, shapes and hashes",

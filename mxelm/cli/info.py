@@ -23,12 +23,25 @@ def run(args):
 
 def _container(path):
     from mxelm.files import container_kind, load_container
+    from mxelm.knn_slicing.engine_file import is_engine
+    if is_engine(path):
+        return _engine(path)
     kind = container_kind(path)
     if kind is None:
         raise FileError(f"{path} is neither a checkpoint nor a file that mxelm wrote")
     meta, arrays = load_container(path, kind)
     return {"file": str(path), "kind": kind, **meta,
             "arrays": {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}}
+
+
+def _engine(path):
+    from mxelm.knn_slicing.engine import Engine
+    engine = Engine.load(path)
+    return {"file": str(path), "kind": "engine", "bytes": path.stat().st_size, "classes": list(engine.classes),
+            "prototypes": len(engine.labels), "dimensions": len(engine.centre),
+            "kernels": [len(engine.conv1.bias), len(engine.conv2.bias)],
+            "bits": {"kernels": engine.conv1.weights.bits, "map": engine.projection.bits,
+                     "prototypes": engine.prototypes.bits}}
 
 
 def _params(path):

@@ -1,7 +1,10 @@
 """Where a Dataset's images come from: an array held in memory, or files that are decoded when asked for."""
 from pathlib import Path
 
+import numpy as np
+
 from mxelm.data.decode import decode, read_bytes
+from mxelm.errors import InputError
 
 
 class ArraySource:
@@ -23,6 +26,22 @@ class ArraySource:
     def content(self, i):
         """Bytes that tell this image from others of the same id."""
         return self.images[i].tobytes()
+
+
+def in_memory(images, prefix="images"):
+    """An ArraySource of uint8 images, an array (n, h, w[, 3]) or a list of any sizes.
+
+    Raises InputError that names the first which is neither uint8 (h, w) nor (h, w, 3).
+    """
+    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
+        held = np.empty(len(images), object)  # images of any sizes
+        for i, image in enumerate(images):
+            held[i] = np.asarray(image)
+        images = held
+    for i, image in enumerate(images):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            raise InputError(f"image {i} is {image.dtype} {image.shape}: give uint8 (h, w) or (h, w, 3) RGB")
+    return ArraySource(images, prefix)
 
 
 class FileSource:

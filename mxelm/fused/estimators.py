@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mxelm import backbones
 from mxelm.data import Dataset
-from mxelm.data.sources import ArraySource
+from mxelm.data.sources import in_memory
 from mxelm.errors import InputError
 from mxelm.fused.elm import ELMClassifier, ELMRegressor, decision
 from mxelm.fused.fit import fit
@@ -63,7 +63,7 @@ class FusedELMClassifier(ClassifierMixin, _FusedELM):
         else:
             y = _labels(images, y)
             self.classes_, codes = np.unique(y, return_inverse=True)
-            dataset = Dataset(_source(images), codes, self.classes_, "images")
+            dataset = Dataset(in_memory(images), codes, self.classes_, "images")
         return self._fit(dataset)
 
     def decision_function(self, images):
@@ -101,7 +101,7 @@ class FusedELMRegressor(RegressorMixin, _FusedELM):
             y = _quantities(images, y)
             self._output_shape = y.shape[1:]
             columns = y.reshape(len(y), -1)
-            dataset = Dataset(_source(images), columns, [f"y{i}" for i in range(columns.shape[1])], "images",
+            dataset = Dataset(in_memory(images), columns, [f"y{i}" for i in range(columns.shape[1])], "images",
                               "regression")
         return self._fit(dataset)
 
@@ -124,19 +124,6 @@ def _own_targets(dataset, y, kind):
         raise InputError(f"{dataset.name} has {dataset.kind} targets, this estimator takes {kind}; "
                          "mxelm.fused.fit takes every kind")
     return dataset
-
-
-def _source(images):
-    """A source of images in memory, array or list; InputError names the first that is none."""
-    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
-        held = np.empty(len(images), object)  # images of any sizes
-        for i, image in enumerate(images):
-            held[i] = np.asarray(image)
-        images = held
-    for i, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-            raise InputError(f"image {i} is {image.dtype} {image.shape}: give uint8 (h, w) or (h, w, 3) RGB")
-    return ArraySource(images, "images")
 
 
 def _labels(images, y):

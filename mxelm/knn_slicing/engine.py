@@ -13,10 +13,10 @@ import numpy as np
 from mxelm.errors import InputError
 from mxelm.knn_slicing import engine_file
 from mxelm.knn_slicing.deskew import deskew
+from mxelm.knn_slicing.engine_file import CELLS
+from mxelm.knn_slicing.engine_images import SIDE
 from mxelm.knn_slicing.quantised import Quantised
 
-SIDE = 28
-CELLS = 25  # places of the last map, 5x5
 BLOCK = 64  # images at once: larger blocks leave the processor's cache
 
 

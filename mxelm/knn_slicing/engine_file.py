@@ -22,7 +22,7 @@ MAGIC = b"mxengine"
 VERSION = 1
 HEADER = struct.Struct("<8sB3BHHHHH")
 CHECKSUM = 16
-CELLS = 25
+CELLS = 25  # places of the last map, 5x5
 MOST_CLASSES = 1000
 MOST_BYTES = 1 << 28  # read of a file that claims to be an engine
 PARTS = ("conv1", "conv2", "projection", "prototypes")  # in the order of the file
@@ -57,6 +57,15 @@ def write(path, engine):
     content = encode(engine)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
+
+
+def is_engine(path):
+    """Whether a file begins as an engine does; False for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def read(path):

@@ -9,6 +9,7 @@ Source: Radu, slides on evolutionary algorithms and CNNs, k-NN slicing, experime
 import dataclasses
 import json
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,12 +74,14 @@ class Evolution:
     """What a run found. kernels: of the type given. logbook: DEAP's, a record for each search and generation.
 
     rounds: a dict for each sweep of a layer whose joint result was scored: layer, sweep, before, after, accepted.
+    seconds: wall time of all generations, those before a resumption too.
     """
 
     kernels: object
     logbook: tools.Logbook
     rounds: list
     evaluations: int
+    seconds: float
 
 
 def evolve(kernels, fitness, queries, validation=None, checkpoint=None, resume=False, map=map, progress=False, **plan):
@@ -97,24 +100,30 @@ def evolve(kernels, fitness, queries, validation=None, checkpoint=None, resume=F
     run.
     """
     run = _Run(kernels, fitness, queries, validation, Plan(**plan), map)
-    if checkpoint:
-        require_writable(checkpoint)
-        if Path(checkpoint).exists():
-            if not resume:
-                raise FileError(f"{checkpoint} exists: resume it, remove it, or name another file")
-            run.load(checkpoint)
-            log.info("resumed %s at stage %d, generation %d", checkpoint, run.stage, run.generation)
-    done = run.stage * run.plan.generations + run.generation
-    total = len(run.stages) * run.plan.generations
-    with tqdm(total=total, initial=done, desc=run.plan.method, disable=not progress) as bar, blas_threads(1):
-        while run.stage < len(run.stages):
-            run.advance()
-            if checkpoint:
-                run.save(checkpoint)
-            bar.update()
-            bar.set_postfix(best=f"{run.best:.4f}", where=run.where, refresh=False)
+    with blas_threads(1):  # the bits of a decomposition may depend on their number, when resuming too
+        if checkpoint:
+            _take_up(run, checkpoint, resume)
+        done = run.stage * run.plan.generations + run.generation
+        total = len(run.stages) * run.plan.generations
+        with tqdm(total=total, initial=done, desc=run.plan.method, disable=not progress) as bar:
+            while run.stage < len(run.stages):
+                run.advance()
+                if checkpoint:
+                    run.save(checkpoint)
+                bar.update()
+                bar.set_postfix(best=f"{run.best:.4f}", where=run.where, refresh=False)
     result = dataclasses.replace(kernels, **run.weights._asdict())
-    return Evolution(result, run.logbook, run.rounds, run.evaluations)
+    return Evolution(result, run.logbook, run.rounds, run.evaluations, run.seconds)
+
+
+def _take_up(run, checkpoint, resume):
+    """Go on from the checkpoint where there is one."""
+    require_writable(checkpoint)
+    if Path(checkpoint).exists():
+        if not resume:
+            raise FileError(f"{checkpoint} exists: resume it, remove it, or name another file")
+        run.load(checkpoint)
+        log.info("resumed %s at stage %d, generation %d", checkpoint, run.stage, run.generation)
 
 
 @dataclass
@@ -152,6 +161,7 @@ class _Run:
         self.weights = self.round_start = weights_of(kernels)
         self.stages = plan.stages(self.weights)
         self.stage = self.generation = self.evaluations = 0
+        self.seconds = 0.0
         self.searches, self.rounds, self.tau, self.best = [], [], None, None
         self.logbook = tools.Logbook()
         self.logbook.header = ["layer", "sweep", "filter", "generation", "nevals", "mean", "std", "max", "best"]
@@ -175,6 +185,7 @@ class _Run:
 
     def advance(self):
         """One generation of the stage's searches; at the last, plug in what they found."""
+        began = time.perf_counter()
         if not self.generation:
             self._begin()
         self._generation()
@@ -182,6 +193,7 @@ class _Run:
         if self.generation == self.plan.generations:
             self._finish()
             self.stage, self.generation, self.searches = self.stage + 1, 0, []
+        self.seconds += time.perf_counter() - began
 
     def _begin(self):
         layer, sweep, filters = self.stages[self.stage]
@@ -267,8 +279,8 @@ class _Run:
                              "best": search.hall[0].fitness.values[0]})
         save_container(path, KIND, {
             "identity": self.identity, "stage": self.stage, "generation": self.generation, "tau": self.tau,
-            "evaluations": self.evaluations, "rounds": self.rounds, "best": self.best, "logbook": list(self.logbook),
-            "searches": searches}, arrays)
+            "evaluations": self.evaluations, "seconds": self.seconds, "rounds": self.rounds, "best": self.best,
+            "logbook": list(self.logbook), "searches": searches}, arrays)
 
     def load(self, path):
         """Take over what `save` wrote; FileError for a file of another run."""
@@ -279,7 +291,7 @@ class _Run:
                                 f"{value}")
         self.weights, self.round_start = (Weights(*(arrays[f"{part}.{name}"] for name in Weights._fields))
                                           for part in ("now", "round"))
-        for name in ("stage", "generation", "tau", "evaluations", "rounds", "best"):
+        for name in ("stage", "generation", "tau", "evaluations", "seconds", "rounds", "best"):
             setattr(self, name, meta[name])
         for record in meta["logbook"]:
             self.logbook.record(**record)

@@ -20,6 +20,7 @@ KINDS = ("accuracy", "nca")
 _QUERIES = 64  # whose lists are ranked at once
 _FLOOR = 1e-12  # least probability that the logarithm sees: a hopeless query is no reason to move
 
+
 class KernelFitness:
     """k-NN among training images as a function of the kernels.
 
@@ -154,6 +155,7 @@ class KernelFitness:
     def _prepared(self, task, run):
         """The channel's lists, or None where candidates change more than a channel; maps; rows of the two sets."""
         key = digest(*task.weights, task.queries, np.array([task.tau or 0.0])) + task.layer
+        key += str(self._changes_all(task))
         if self._whole[0] != key:
             self._channels = {}
             self._indices(task.queries, "queries")

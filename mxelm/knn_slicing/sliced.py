@@ -9,7 +9,7 @@ from mxelm import backbones
 from mxelm.backbones import Backbone
 from mxelm.backbones.gluon import from_block
 from mxelm.data import Dataset
-from mxelm.data.sources import ArraySource
+from mxelm.data.sources import in_memory
 from mxelm.errors import FileError, InputError, MxelmError
 from mxelm.files import load_container, save_container
 from mxelm.knn_slicing import networks
@@ -179,17 +179,10 @@ def _labelled(images, y):
 
 def _unlabelled(images):
     """Images in memory as a Dataset whose targets mean nothing."""
-    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
-        held = np.empty(len(images), object)  # images of any sizes
-        for i, image in enumerate(images):
-            held[i] = np.asarray(image)
-        images = held
-    for i, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-            raise InputError(f"image {i} is {image.dtype} {image.shape}: give uint8 (h, w) or (h, w, 3) RGB")
-    if not len(images):
+    source = in_memory(images)
+    if not len(source):
         raise InputError("there are no images")
-    return Dataset(ArraySource(images, "images"), np.zeros(len(images), np.int64), ["none"], "images")
+    return Dataset(source, np.zeros(len(source), np.int64), ["none"], "images")
 
 
 def _check_choices(k, weights, metric, n):

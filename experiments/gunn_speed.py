@@ -1,0 +1,119 @@
+"""The fast forms of gradual layers against the step-by-step ones: `python experiments/gunn.py speed` calls this.
+
+Each case runs in a process of its own, one thread, both forms in turn; medians of CPU-seconds. A form is run as Gluon
+runs it (`imperative`), after `hybridize()` (`hybridized`), and with `static_alloc` and `static_shape` as well
+(`static`). The rows give the second, their conditions all three.
+"""
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mxelm import gunn
+from mxelm.gunn.networks import HE_NORMAL
+from mxelm.reporting import results
+from mxelm.runtime import mx
+
+FORMS = ("step-by-step", "fast")
+MODES = {"imperative": None, "hybridized": {}, "static": {"static_alloc": True, "static_shape": True}}
+CASES = {"network": {"what": "a training step of the report's network", "batch": 5},
+         "layers": {"what": "forward and backward of the original's layers: 240 channels of 32x32 pixels, 300 of "
+                            "16x16, 360 of 8x8", "batch": 50}}
+QUICK = {"network": {**CASES["network"], "batch": 1}, "layers": {**CASES["layers"], "batch": 1}}
+
+
+def run(args):
+    """Rows of time and memory: step by step over fast."""
+    cases = QUICK if args.quick else CASES
+    rows = []
+    for prefix, case in (("gunn", "network"), ("gunn.original", "layers")):
+        seconds = {mode: child("times", case, mode, args.quick) for mode in MODES}
+        ratios = {mode: s["step-by-step"] / s["fast"] for mode, s in seconds.items()}
+        rows.append(results.row(f"{prefix}.fast_speedup", ratios["hybridized"], "ratio", "higher", command=args.command,
+                                conditions={**cases[case], "mode": "hybridized", "speedups": ratios,
+                                            "cpu_seconds": seconds, "threads": 1}))
+    peaks = {form: child("peak", "network", form, args.quick) for form in FORMS}
+    return [*rows, results.row("gunn.fast_memory_ratio", peaks["step-by-step"] / peaks["fast"], "ratio", "higher",
+                               command=args.command, conditions={**cases["network"], "mode": "static",
+                                                                 "peak_mb_above_the_network": peaks})]
+
+
+def child(what, case, which, quick):
+    """`times` (of a mode) or `peak` (of a form) of a case, measured in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, json.dumps([what, case, which, quick])]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def times(case, mode, quick):
+    """Median CPU-seconds of a step, dict of form -> float; the first round is not counted."""
+    batch = (QUICK if quick else CASES)[case]["batch"]
+    steps = {form: STEPS[case](form, MODES[mode], batch) for form in FORMS}
+    seconds = {form: [] for form in FORMS}
+    for _ in tqdm(range(2 if quick else 6), desc=f"{case}, {mode}"):
+        for form, step in steps.items():
+            start = time.process_time()
+            step()
+            seconds[form].append(time.process_time() - start)
+    return {form: float(np.median(values[1:])) for form, values in seconds.items()}
+
+
+def peak(case, form, quick):
+    """Peak memory of one step above that of the process with its network, MB."""
+    step = STEPS[case](form, MODES["static"], (QUICK if quick else CASES)[case]["batch"])
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+
+def network_step(form, compiled, batch):
+    """A callable: one training step of the report's network."""
+    network = gunn.gunn15(3, "plain", form)
+    if compiled is not None:
+        network.hybridize(**compiled)
+    trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    x, y = mx.nd.random.normal(shape=(batch, 3, 32, 32)), mx.nd.zeros(batch)
+
+    def step():
+        with mx.autograd.record():
+            value = loss(network(x), y)
+        value.backward()
+        trainer.step(batch)
+        mx.nd.waitall()
+    return step
+
+
+def layers_step(form, compiled, batch):
+    """A callable: forward and backward of the original's three layers."""
+    layers = []
+    for n, size in ((240, 32), (300, 16), (360, 8)):
+        layer = {"step-by-step": gunn.OriginalGunn, "fast": gunn.FastOriginalGunn}[form](n, K=12)
+        layer.initialize(mx.init.MSRAPrelu(**HE_NORMAL))
+        if compiled is not None:
+            layer.hybridize(**compiled)
+        x = mx.nd.random.normal(shape=(batch, n, size, size))
+        x.attach_grad()
+        layers.append((layer, x))
+
+    def step():
+        for layer, x in layers:
+            with mx.autograd.record():
+                y = layer(x)
+            y.backward()
+        mx.nd.waitall()
+    return step
+
+
+STEPS = {"network": network_step, "layers": layers_step}
+
+if __name__ == "__main__":
+    what, *rest = json.loads(sys.argv[1])
+    print(json.dumps({"times": times, "peak": peak}[what](*rest)))
