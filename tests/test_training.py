@@ -409,9 +409,10 @@ def test_patience_goes_on_counting_after_a_stop(tmp_path, monkeypatch):
     assert len(run(again, Stopping(loader(), 3), resume=True, **options)) == 3 and same(again, whole)
 
 
-def test_patience_without_validation_is_refused():
-    with pytest.raises(InputError, match="give a validation loader with patience"):
-        run(network(), patience=3)
+@pytest.mark.parametrize("patience, validation", [(3, None), (0, "watched"), (-1, "watched")])
+def test_patience_that_cannot_be_is_refused(patience, validation):
+    with pytest.raises(InputError, match="validation loader and a patience of at least 1 epoch"):
+        run(network(), patience=patience, validation=validation and watched())
 
 
 def test_without_validation_nothing_is_called_best(tmp_path):

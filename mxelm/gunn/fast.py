@@ -41,7 +41,7 @@ def telescoped(F, x, W, b, K, m, size):
     Blocks, filters and biases are filled up with zeros to a multiple of EIGHT channels, which changes nothing.
     """
     fill = -K % EIGHT
-    W, b = (F.concat(a, F.zeros_like(F.slice_axis(a, axis=0, begin=0, end=fill)), dim=0) if fill else a for a in (W, b))
+    W, b = (F.concat(a, *[F.zeros_like(F.slice_axis(a, axis=0, begin=0, end=1))] * fill, dim=0) for a in (W, b))
     old, kernels = filled_blocks(F, x, m, fill), filled_blocks(F, W, m, fill)
     new = [convolved(F, x, W, b, K + fill, size)]
     for j in range(m - 1):

@@ -91,6 +91,7 @@ def test_the_published_labels_beside_constant_answers(tmp_path):
 @pytest.fixture
 def module(monkeypatch, tmp_path):
     """The script as a module whose seeds take no time; `module.trained` lists what was asked for, (name, seed)."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))  # as when it is run as a script
     spec = importlib.util.spec_from_file_location("gunn_script", SCRIPT)
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
@@ -178,6 +179,7 @@ def script(tmp_path, monkeypatch):
     """A function that runs the script in this process."""
     def run(*arguments):
         monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(SCRIPT.parent))
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         runpy.run_path(str(SCRIPT), run_name="__main__")
     return run

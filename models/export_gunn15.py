@@ -1,0 +1,38 @@
+"""Export the trained three-class GUNN-15 that lies in this folder.
+
+    python experiments/gunn.py train plain --seeds 0 --work WORK         the training, resumable with --resume
+    python models/export_gunn15.py --work WORK                           its last epoch as models/gunn15_3class
+
+The network is the report's with ReLU between the dense layers; nothing was chosen by a test image.
+"""
+import argparse
+from pathlib import Path
+
+import mxelm.data as data
+from mxelm import gunn
+from mxelm.files import read_json, write_json
+from mxelm.gunn import tasks
+from mxelm.training import load_parameters
+
+PREFIX = Path(__file__).with_name("gunn15_3class")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
+    args = parser.parse_args(argv)
+    figures = read_json(args.work / "plain-0.figures.json")
+    network = gunn.gunn15(3, "plain")
+    load_parameters(network, args.work / "plain-0.state")
+    classes = data.load("cifar10", root=args.data, split="train").classes[:3]
+    source = {"source": "experiments/gunn.py train plain --seeds 0, on 5,000 of CIFAR-10's training images",
+              "licence": "Apache-2.0", "cifar10_3class_test_accuracy": figures["test3000"]}
+    gunn.save(network, PREFIX, tasks.PER_CHANNEL, classes, model="gunn15", **source)
+    manifest = PREFIX.with_name("manifest.json")
+    write_json(manifest, {**read_json(manifest), PREFIX.name: {
+        "prefix": f"models/{PREFIX.name}", "files": read_json(f"{PREFIX}.json")["files"], **source}})
+
+
+if __name__ == "__main__":
+    main()
