@@ -51,7 +51,7 @@ def _is_cut_jpeg(content):
 def _decode_with_pillow(content, name):
     from PIL import Image, ImageOps, UnidentifiedImageError
     try:
-        with _strict_pillow(), Image.open(io.BytesIO(content)) as image:
+        with strict_pillow(), Image.open(io.BytesIO(content)) as image:
             image = ImageOps.exif_transpose(image)
             return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except UnidentifiedImageError:
@@ -61,7 +61,7 @@ def _decode_with_pillow(content, name):
 
 
 @contextlib.contextmanager
-def _strict_pillow():
+def strict_pillow():
     """Have cut images refused in the block: a switch of the whole process, on since GluonCV's import, fills them up."""
     from PIL import ImageFile
     with _pillow:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxelm.data.decode import strict_pillow
 from mxelm.errors import FileError, InputError
 
 SIDE, BOX = 28, 20
@@ -22,7 +23,7 @@ def read_image(path):
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
     try:
-        with Image.open(Path(path)) as opened:
+        with strict_pillow(), Image.open(Path(path)) as opened:
             if opened.size == (SIDE, SIDE) and opened.mode == "L":
                 return np.array(opened)
             grey = _grey(ImageOps.exif_transpose(opened))
