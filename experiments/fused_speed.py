@@ -20,21 +20,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from timing import in_turn
 from tqdm import tqdm
 
 SETTINGS = {"n_neurons": 4096, "batch": 32, "n_outputs": 101, "images": 1000}  # images: of the decoding run
 QUICK = {"n_neurons": 128, "batch": 16, "n_outputs": 10, "images": 200}
-
-
-def in_turn(calls, rounds, description):
-    """Median seconds of each call, run in turn A B A B ...; the first round is not counted."""
-    times = {name: [] for name in calls}
-    for _ in tqdm(range(rounds + 1), desc=description):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def make_backbone(name):

@@ -256,27 +256,27 @@ def constant_answers(args, settings):
 
 def batchnorm_rows(args, settings, figures):
     """The same weights, bit for bit, with running statistics that lag less: what the lag costs after an epoch."""
-    lagging = {**settings, "momentum": 0.99}
-    late = [finished("batchnorm-lagging", lagging, f["seed"], args) for f in figures]
-    lost = 100 * np.array([f["test3000"] - g["test3000"] for f, g in zip(figures, late)])
-    return [results.row("gunn.batchnorm.running_statistics", lost.mean(), "%", "lower", n=len(lost),
-                        std=lost.std(ddof=1) if len(lost) > 1 else None, command=args.command, conditions={
-                            **settings, "momenta": [0.9, 0.99], "what": "points lost with momentum 0.99",
-                            "accuracy_with_0.9": [f["test3000"] for f in figures],
-                            "accuracy_with_0.99": [g["test3000"] for g in late],
-                            "seeds": [f["seed"] for f in figures]})]
+    late = [finished("batchnorm-lagging", {**settings, "momentum": 0.99}, f["seed"], args) for f in figures]
+    return [lost_row(args, settings, "gunn.batchnorm.running_statistics", "points lost with momentum 0.99",
+                     {"accuracy_with_0.9": figures, "accuracy_with_0.99": late}, momenta=[0.9, 0.99])]
 
 
 def softmax_rows(args, settings, figures):
     """Points that the softmax between the dense layers costs: `printed` with the same seeds and epochs beside it."""
     with_softmax = [finished("printed", {**settings, "head": "printed"}, f["seed"], args) for f in figures]
-    lost = 100 * np.array([f["test3000"] - g["test3000"] for f, g in zip(figures, with_softmax)])
-    return [results.row("gunn.softmax_head", lost.mean(), "%", "lower", n=len(lost),
-                        std=lost.std(ddof=1) if len(lost) > 1 else None, command=args.command, conditions={
-                            **settings, "what": "points lost to softmax between the dense layers",
-                            "plain": [f["test3000"] for f in figures],
-                            "softmax": [g["test3000"] for g in with_softmax],
-                            "seeds": [f["seed"] for f in figures]})]
+    return [lost_row(args, settings, "gunn.softmax_head", "points lost to softmax between the dense layers",
+                     {"plain": figures, "softmax": with_softmax})]
+
+
+def lost_row(args, settings, id, what, sides, **conditions):
+    """The row of what the second of two sides loses, seed by seed, on all test images."""
+    accuracies = {name: [f["test3000"] for f in figures] for name, figures in sides.items()}
+    better, worse = accuracies.values()
+    lost = 100 * (np.array(better) - np.array(worse))
+    return results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
+                       command=args.command, conditions={
+                           **settings, **conditions, "what": what, **accuracies,
+                           "seeds": [f["seed"] for f in next(iter(sides.values()))]})
 
 
 ROWS = {"ten": ten_rows, "as_published": published_rows, "batchnorm": batchnorm_rows, "printed_plain": softmax_rows}

@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
+from timing import in_turn
 
 from mxelm import gunn
 from mxelm.gunn.networks import HE_NORMAL
@@ -56,13 +55,7 @@ def times(case, mode, quick):
     """Median CPU-seconds of a step, dict of form -> float; the first round is not counted."""
     batch = (QUICK if quick else CASES)[case]["batch"]
     steps = {form: STEPS[case](form, MODES[mode], batch) for form in FORMS}
-    seconds = {form: [] for form in FORMS}
-    for _ in tqdm(range(2 if quick else 6), desc=f"{case}, {mode}"):
-        for form, step in steps.items():
-            start = time.process_time()
-            step()
-            seconds[form].append(time.process_time() - start)
-    return {form: float(np.median(values[1:])) for form, values in seconds.items()}
+    return in_turn(steps, 1 if quick else 5, f"{case}, {mode}", time.process_time)
 
 
 def peak(case, form, quick):

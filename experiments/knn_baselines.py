@@ -4,7 +4,6 @@ A part of knn_slicing.py, which parses and writes. Question: what is there for e
 first training images, from which the kernels are learned too; every test image is scored once a bank and seed, and
 McNemar's exact test (seed 0) stands beside every difference of two banks.
 """
-import time
 from itertools import combinations
 
 import numpy as np
@@ -58,17 +57,6 @@ def trained(args, name, dataset, epochs, seed, variant=""):
     history = training.fit(net, loader, epochs, lambda done: TRAINING["learning_rate"], TRAINING["optimizer"],
                            checkpoint=str(checkpoint), resume=True, seed=seed, progress=True)
     return net, history
-
-
-def in_turn(calls, rounds, description):
-    """Median seconds of each call, run in turn A B A B ...; the first round is not counted."""
-    times = {name: [] for name in calls}
-    for _ in tqdm(range(rounds + 1), desc=description):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def add_arguments(parser):

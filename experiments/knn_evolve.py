@@ -15,8 +15,9 @@ import os
 import time
 
 import numpy as np
-from knn_baselines import KNN, TALKS, explained, in_turn, load_mnist, spread
+from knn_baselines import KNN, TALKS, explained, load_mnist, spread
 from matplotlib.figure import Figure
+from timing import in_turn
 from tqdm import tqdm
 
 from mxelm.files import atomic_write, load_container, save_container

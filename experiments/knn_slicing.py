@@ -24,6 +24,7 @@ import knn_engine
 import knn_evolve
 import numpy as np
 from knn_baselines import explained, load_mnist, spread
+from timing import in_turn
 from tqdm import tqdm
 
 from mxelm.files import read_json, write_json
@@ -114,7 +115,7 @@ def inference(args):
 
         calls = {"full": lambda x=x: full(x).asnumpy(), "features": lambda x=x: features(x).asnumpy(),
                  **{str(n): lambda index=index: sliced(index) for n, index in indexes.items()}}
-        seconds = knn_baselines.in_turn(calls, settings["rounds"], f"batches of {batch}")
+        seconds = in_turn(calls, settings["rounds"], f"batches of {batch}")
         few, many = map(str, settings["references"])
         conditions = {**settings, "batch": batch, "milliseconds": {name: 1e3 * s for name, s in seconds.items()},
                       f"speedup_{many}_references": seconds["full"] / seconds[many],

@@ -11,7 +11,7 @@ one triangular solve, and one 1x1 convolution.
 """
 from mxelm.gunn.layer import Gunn2D, convolved, split
 
-EIGHT = 8  # oneDNN's: a convolution of 20 channels takes 2.5 times as long as one of 24
+EIGHT = 8  # oneDNN's blocks: a convolution of 20 channels takes longer than one of 24
 
 
 class FastGunn2D(Gunn2D):
