@@ -234,8 +234,7 @@ def main(argv=None):
                                                                   ("repeats", args.repeats)) if value is not None)])
     rows = rows_of(found, settings, command)
     for row in rows:
-        value = "-" if row["value"] is None else f"{row['value']:.4g}"
-        print(f"{row['id']:32s} {value:8s} {row['conditions'].get('reason', '')}")
+        print(results.line(row))
     results_file = Path("experiments/results/elm_peers.json")
     out = args.out or (Path(tempfile.mkdtemp(prefix="elm_peers-")) / "quick.json" if args.quick else results_file)
     results.write(out, "elm_peers", rows)

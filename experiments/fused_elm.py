@@ -244,7 +244,7 @@ def main(argv=None):
     start = time.perf_counter()
     rows = RUNS[args.run](args)
     for row in rows:
-        print(f"{row['id']:36s} {row['value']:.6g}" + (f" ± {row['std']:.2g} ({row['n']})" if row["std"] else ""))
+        print(results.line(row))
     if args.quick:
         args.work.mkdir(parents=True, exist_ok=True)
     file = args.work / "quick.json" if args.quick else Path("experiments/results/fused_elm.json")

@@ -251,7 +251,7 @@ def main(argv=None):
                             seconds=time.perf_counter() - start, conditions={**settings, "cores": cores, **conditions})
                 for id, value, unit, better, conditions in measure(run, settings, args.quick, cores)]
         for row in rows:
-            print(f"{row['id']:40s} {row['value']:.4g} {row['unit']}")
+            print(results.line(row))
         out = args.out or (None if args.quick else Path("experiments/results/fused_speed.json"))
         if out:
             results.write(out, "fused_speed", rows)

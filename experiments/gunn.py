@@ -386,7 +386,7 @@ def main(argv=None):
     require_writable(out)  # before hours of work
     rows = COMMANDS[args.command_name](args)
     for row in rows:
-        print(f"{row['id']:40s} {row['value']:.6g} {row['unit']}" + (f" ± {row['std']:.2g}" if row["std"] else ""))
+        print(results.line(row))
     results.write(out, "gunn", rows)
 
 

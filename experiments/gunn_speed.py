@@ -24,7 +24,8 @@ MODES = {"imperative": None, "hybridized": {}, "static": {"static_alloc": True, 
 CASES = {"network": {"what": "a training step of the report's network", "batch": 5},
          "layers": {"what": "forward and backward of the original's layers: 240 channels of 32x32 pixels, 300 of "
                             "16x16, 360 of 8x8", "batch": 50}}
-QUICK = {"network": {**CASES["network"], "batch": 1}, "layers": {**CASES["layers"], "batch": 1}}
+QUICK = {"network": {"what": "forward and backward of one of the report's layers: 240 channels of 8x8", "batch": 1},
+         "layers": {"what": "forward and backward of one of the original's layers: 240 channels of 8x8", "batch": 1}}
 
 
 def run(args):
@@ -53,22 +54,24 @@ def child(what, case, which, quick):
 
 def times(case, mode, quick):
     """Median CPU-seconds of a step, dict of form -> float; the first round is not counted."""
-    batch = (QUICK if quick else CASES)[case]["batch"]
-    steps = {form: STEPS[case](form, MODES[mode], batch) for form in FORMS}
+    steps = {form: STEPS[case](form, MODES[mode], quick) for form in FORMS}
     return in_turn(steps, 1 if quick else 5, f"{case}, {mode}", time.process_time)
 
 
 def peak(case, form, quick):
     """Peak memory of one step above that of the process with its network, MB."""
-    step = STEPS[case](form, MODES["static"], (QUICK if quick else CASES)[case]["batch"])
+    step = STEPS[case](form, MODES["static"], quick)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
 
 
-def network_step(form, compiled, batch):
+def network_step(form, compiled, quick):
     """A callable: one training step of the report's network."""
-    network = gunn.gunn15(3, "plain", form)
+    if quick:
+        layer = {"step-by-step": gunn.Gunn2D, "fast": gunn.FastGunn2D}[form](240)
+        return layers_step([(layer, 8)], compiled, QUICK["network"]["batch"])
+    network, batch = gunn.gunn15(3, "plain", form), CASES["network"]["batch"]
     if compiled is not None:
         network.hybridize(**compiled)
     trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)
@@ -84,20 +87,25 @@ def network_step(form, compiled, batch):
     return step
 
 
-def layers_step(form, compiled, batch):
+def originals_step(form, compiled, quick):
     """A callable: forward and backward of the original's three layers."""
-    layers = []
-    for n, size in ((240, 32), (300, 16), (360, 8)):
-        layer = {"step-by-step": gunn.OriginalGunn, "fast": gunn.FastOriginalGunn}[form](n, K=12)
+    layer = {"step-by-step": gunn.OriginalGunn, "fast": gunn.FastOriginalGunn}[form]
+    layers = [(layer(n, K=12), size) for n, size in ([(240, 8)] if quick else [(240, 32), (300, 16), (360, 8)])]
+    return layers_step(layers, compiled, (QUICK if quick else CASES)["layers"]["batch"])
+
+
+def layers_step(layers, compiled, batch):
+    """A callable: forward and backward of each layer of pairs (layer, height and width of its images)."""
+    inputs = []
+    for layer, size in layers:
         layer.initialize(mx.init.MSRAPrelu(**HE_NORMAL))
         if compiled is not None:
             layer.hybridize(**compiled)
-        x = mx.nd.random.normal(shape=(batch, n, size, size))
-        x.attach_grad()
-        layers.append((layer, x))
+        inputs.append(mx.nd.random.normal(shape=(batch, layer.n, size, size)))
+        inputs[-1].attach_grad()
 
     def step():
-        for layer, x in layers:
+        for (layer, _), x in zip(layers, inputs):
             with mx.autograd.record():
                 y = layer(x)
             y.backward()
@@ -105,7 +113,7 @@ def layers_step(form, compiled, batch):
     return step
 
 
-STEPS = {"network": network_step, "layers": layers_step}
+STEPS = {"network": network_step, "layers": originals_step}
 
 if __name__ == "__main__":
     what, *rest = json.loads(sys.argv[1])

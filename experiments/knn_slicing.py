@@ -179,8 +179,7 @@ def main(argv=None):
     args.work.mkdir(parents=True, exist_ok=True)
     rows = RUNS[args.run](args)
     for row in rows:
-        value = row["conditions"].get("reason", "") if row["value"] is None else f"{row['value']:.6g}"
-        print(f"{row['id']:36s} {value}" + (f" ± {row['std']:.2g} ({row['n']})" if row["std"] else ""))
+        print(results.line(row))
     out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/knn_slicing.json"))
     if rows:
         results.write(out, "knn_slicing", rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mxelm import files, runtime
 from mxelm.errors import FileError, InputError
+from mxelm.reporting.numbers import value_text
 
 SCHEMA = 1
 BETTER = ("higher", "lower", "none")
@@ -62,6 +63,13 @@ def write(path, experiment, rows):
         ordered = sorted(kept + list(rows), key=lambda made: made["id"])
         files.write_json(path, {"schema": SCHEMA, "experiment": experiment, "machine": machine,
                                 "versions": versions, "rows": ordered})
+
+
+def line(row):
+    """A row in one line, as scripts print it and RESULTS.md shows it; without a value, the reason why."""
+    value = (row["conditions"]["reason"] if row["value"] is None else
+             value_text(row["value"], row["std"], row["n"], row["unit"]))
+    return f"{row['id']:40s} {value}"
 
 
 def read(folder):

@@ -104,6 +104,13 @@ def test_a_row_that_cannot_be_read_is_not_made(arguments, words):
         row(**arguments)
 
 
+def test_a_line_tells_a_figure_or_why_there_is_none():
+    assert results.line(row(id="fused.a", value=92.518, std=0.59, n=3)).split(maxsplit=1) == [
+        "fused.a", "92.52 ± 0.59 % (n = 3)"]
+    assert results.line(row(id="fused.a", value=None, conditions={"reason": "no network"})).split(maxsplit=1) == [
+        "fused.a", "no network"]
+
+
 def test_better_is_one_of_three():
     with pytest.raises(InputError, match="better is 'more'"):
         results.row("fused.a", 1.0, "%", "more")
