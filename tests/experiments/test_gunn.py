@@ -208,3 +208,14 @@ def test_a_call_that_fails_says_one_sentence(arguments, told, script, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         script("train", *arguments)
     assert stopped.value.code.startswith(told)
+
+
+@pytest.mark.parametrize("case", ["network", "layers"])
+def test_a_quick_timing_measures_both_forms(module, case):
+    times = module.gunn_speed.times(case, "imperative", quick=True)
+    assert set(times) == {"step-by-step", "fast"} and min(times.values()) > 0
+
+
+def test_peak_memory_is_measured_in_a_process_of_its_own(module):
+    step, fast = (module.gunn_speed.child("peak", "network", form, True) for form in module.gunn_speed.FORMS)
+    assert step > fast > 0
