@@ -207,14 +207,16 @@ def version(name):
 
 
 def main(argv=None):
+    from mxelm.cli import options
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true",
                         help="digits and a small hidden layer; written to --out, else to a temporary folder")
-    parser.add_argument("--neurons", type=int, metavar="L", help="size of the hidden layer")
-    parser.add_argument("--repeats", type=int, metavar="N", help="fits of each, in turn")
+    parser.add_argument("--neurons", type=options.positive, metavar="L", help="size of the hidden layer")
+    parser.add_argument("--repeats", type=options.positive, metavar="N", help="fits of each, in turn")
     parser.add_argument("--peers", nargs="+", choices=[name for name in RUNS if name != "ours"],
                         default=[name for name in RUNS if name != "ours"], help="measure these alone")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of BLAS, for everyone")
+    parser.add_argument("--threads", type=options.positive, default=len(os.sched_getaffinity(0)),
+                        help="of BLAS, for everyone")
     parser.add_argument("--data", help="folder of MNIST (default: MXELM_DATA and the cache)")
     parser.add_argument("--out", type=Path, help="result file (default: experiments/results/elm_peers.json)")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from mxelm import backbones, data, fused
 from mxelm.backbones import inception21k
+from mxelm.cli import options
 from mxelm.files import atomic_write, read_json, write_json
 from mxelm.fused.evaluation import evaluate
 from mxelm.fused.fit import extract
@@ -232,7 +233,7 @@ def main(argv=None):
     parser.add_argument("run", choices=tuple(RUNS))
     parser.add_argument("--checkpoint", default="efficientnet_lite0_224", help="backbone: prefix or known name")
     parser.add_argument("--data", help="folder of Caltech-101 (default: MXELM_DATA and the cache)")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=options.positive, default=5)
     parser.add_argument("--work", type=Path, default=Path("fused_elm-work"),
                         help="folder for finished seeds and the baselines' features; a second call goes on from it")
     parser.add_argument("--quick", action="store_true", help="digits and the small network; results go into --work")

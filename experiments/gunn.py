@@ -37,6 +37,7 @@ import gunn_speed
 import numpy as np
 
 from mxelm import data, gunn
+from mxelm.cli import options
 from mxelm.errors import FileError, InputError, MxelmError
 from mxelm.files import read_json, require_writable, write_json
 from mxelm.gunn import tasks
@@ -330,13 +331,6 @@ OVERRIDES = ("network", "head", "layer", "labels", "classes", "images", "epochs"
              "peak", "patience")
 
 
-def positive(text):
-    """What an option takes that counts something."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
-    return int(text)
-
-
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command_name", metavar="params|speed|checkpoint|train", required=True)
@@ -349,14 +343,14 @@ def parse(argv):
     for name in ("params", "speed", "checkpoint", "train"):
         command = commands.add_parser(name, parents=[common], help=COMMANDS[name].__doc__)
     command.add_argument("run", choices=tuple(RUNS))
-    command.add_argument("--seeds", type=int, nargs="+", default=[0])
+    command.add_argument("--seeds", type=options.seed, nargs="+", default=[0])
     command.add_argument("--resume", action="store_true", help="keep finished seeds, go on from the last whole epoch")
     for name in OVERRIDES:
         kind = type(REPORT.get(name, 1))
         choices = {"network": ("report", "original"), "head": ("plain", "printed"), "labels": tasks.LABELS,
                    "layer": ("fast", "step-by-step", "sunn"), "augmentation": tuple(AUGMENTATIONS),
                    "schedule": tuple(SCHEDULES)}.get(name)
-        command.add_argument(f"--{name}", type=positive if kind is int else kind, choices=choices, help=(
+        command.add_argument(f"--{name}", type=options.positive if kind is int else kind, choices=choices, help=(
             "stop after so many epochs without a gain on the watched images" if name == "patience" else
             "instead of the run's own") + "; needs --out")
     args = parser.parse_args(argv)
@@ -364,8 +358,8 @@ def parse(argv):
     if args.command_name == "train":
         given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name) is not None}
         args.changed = {name: value for name, value in given.items() if value != RUNS[args.run].get(name)}
-        if min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
-            parser.error(f"seeds are whole numbers from 0, each once, not {' '.join(map(str, args.seeds))}")
+        if len(set(args.seeds)) < len(args.seeds):
+            parser.error(f"seeds: each once, not {' '.join(map(str, args.seeds))}")
     if args.changed and not (args.quick or args.out):
         parser.error(f"with --{next(iter(args.changed))} it is another run than {args.run}: "
                      "name a result file with --out")

@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter
 
 from mxelm import data
 from mxelm.files import atomic_write, read_json, write_json
+from mxelm.knn_slicing.comparison import mcnemar
 from mxelm.knn_slicing.engine import Engine
 from mxelm.knn_slicing.engine_build import build, plan_for
 from mxelm.neighbours import nearest, vote
@@ -51,8 +52,8 @@ def run(args):
         conditions = {**dataclasses.asdict(plan), "bytes": [f["bytes"] for f in found], "of_bytes": SIZES[name],
                       "prototypes": found[0]["prototypes"], "seeds": accuracies.tolist(),
                       "all_references": float(100 * np.mean([f["all_references"] for f in found])),
-                      "references": len(learning[1]), "k": K, "test_images": len(scored[1]),
-                      "cpu_seconds": [f["cpu_seconds"] for f in found]}
+                      "mcnemar_p": [f["mcnemar_p"] for f in found], "references": len(learning[1]), "k": K,
+                      "test_images": len(scored[1]), "cpu_seconds": [f["cpu_seconds"] for f in found]}
         rows.append(results.row(f"knn.engine.{name}", accuracies.mean(), "%", "higher", spread(accuracies),
                                 len(found), args.command, sum(f["seconds"] for f in found), conditions))
     picture(args.work / "engine.png", rows)
@@ -63,13 +64,12 @@ def _images(args):
     """((images, labels, classes), (images, labels)): to learn from, and to score; the latter once an engine."""
     if args.quick:
         learning, scored = data.load("digits").split(0.3)
-        (images, labels), scored = ((enlarged(part.source.images[part.positions]), part.targets)
-                                    for part in (learning, scored))
-        return (images, labels, learning.classes), scored
-    learning = data.load("mnist", root=args.data, split="train")
-    learning, scored = (learning.split(HELD_OUT) if args.validate else
-                        (learning, data.load("mnist", root=args.data, split="test")))
-    images, scored = ((part.source.images[part.positions], part.targets) for part in (learning, scored))
+    else:
+        learning, scored = (data.load("mnist", root=args.data, split=part) for part in ("train", "test"))
+    if args.validate:
+        learning, scored = learning.split(HELD_OUT)
+    form = enlarged if args.quick else np.asarray
+    images, scored = ((form(part.source.images[part.positions]), part.targets) for part in (learning, scored))
     return (*images, learning.classes), scored
 
 
@@ -86,11 +86,12 @@ def _one(args, name, plan, seed, learning, scored):
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     engine = Engine.load(kept.with_suffix(".engine"))  # what is scored is what lies on disk
     distances, indices = nearest(engine.transform(scored[0]), engine.transform(learning[0]), K)
-    voted = vote(distances, learning[1][indices], len(learning[2]))
+    right = {"engine": engine.predict(scored[0]) == scored[1],
+             "all references": vote(distances, learning[1][indices], len(learning[2])) == scored[1]}
     write_json(record, {
         "asked": asked, "bytes": kept.with_suffix(".engine").stat().st_size, "prototypes": len(engine.labels),
-        "accuracy": engine.score(*scored), "all_references": float((voted == scored[1]).mean()), "seconds": seconds,
-        "cpu_seconds": cpu_seconds})
+        "accuracy": float(right["engine"].mean()), "all_references": float(right["all references"].mean()),
+        "mcnemar_p": mcnemar(*right.values()), "seconds": seconds, "cpu_seconds": cpu_seconds})
     return read_json(record)
 
 

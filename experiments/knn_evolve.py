@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from timing import in_turn
 from tqdm import tqdm
 
+from mxelm.cli import options
 from mxelm.files import atomic_write, load_container, save_container
 from mxelm.knn_slicing import kernels, mapping
 from mxelm.knn_slicing.candidates import Task, plugged, vector_of, weights_of
@@ -63,10 +64,10 @@ def add_arguments(parser):
     parser.add_argument("--images", type=int, choices=tuple(ROLES), default=4000, help="references of the k-NN")
     parser.add_argument("--deskew", action="store_true", help="deskew all images first")
     parser.add_argument("--fitness-on-test", action="store_true", help="ask the talk's 1,000 test images in the search")
-    parser.add_argument("--sweeps", type=int, help=f"over each layer (default: {PLAN['sweeps']})")
-    parser.add_argument("--n-queries", type=int, help="fitness queries, drawn anew for each search (default: "
-                        f"{PLAN['n_queries']:,})")
-    parser.add_argument("--workers", type=int, help="processes that share the searches of parallel mode")
+    parser.add_argument("--sweeps", type=options.positive, help=f"over each layer (default: {PLAN['sweeps']})")
+    parser.add_argument("--n-queries", type=options.positive,
+                        help=f"fitness queries, drawn anew for each search (default: {PLAN['n_queries']:,})")
+    parser.add_argument("--workers", type=options.positive, help="processes that share the searches of parallel mode")
     parser.add_argument("--cluster", help="address of a dask scheduler whose workers share them")
 
 
@@ -76,9 +77,9 @@ def add_cost_arguments(parser):
     for name, what in (("generations", "of each search"), ("population", "candidates a generation"),
                        ("filters", "the first so many of a layer (default: all)"),
                        ("listed", "references a query is measured against before the certificate")):
-        parser.add_argument(f"--{name}", type=int, help=what)
+        parser.add_argument(f"--{name}", type=options.positive, help=what)
     parser.add_argument("--sigma", type=float, help="of the start, in standard deviations of a filter's weights")
-    parser.add_argument("--threads", type=int, default=1, help="of this process")
+    parser.add_argument("--threads", type=options.positive, default=1, help="of this process")
 
 
 def run(args):

@@ -27,6 +27,7 @@ from knn_baselines import explained, load_mnist, spread
 from timing import in_turn
 from tqdm import tqdm
 
+from mxelm.cli import options
 from mxelm.files import read_json, write_json
 from mxelm.knn_slicing import kernels, networks
 from mxelm.neighbours import References, vote
@@ -152,7 +153,7 @@ def parsed(argv):
     for name, call in RUNS.items():
         sub = chosen.add_parser(name, help=(call.__doc__ or name).splitlines()[0])
         sub.add_argument("--quick", action="store_true", help="digits; results go into --work")
-        sub.add_argument("--seeds", type=int, default=3)
+        sub.add_argument("--seeds", type=options.positive, default=3)
         sub.add_argument("--out", type=Path, help="result file (default: experiments/results/knn_slicing.json)")
         sub.add_argument("--data", help="folder of MNIST (default: MXELM_DATA and the cache)")
         sub.add_argument("--work", type=Path, default=Path("knn_slicing-work"), help="folder for checkpoints, finished "

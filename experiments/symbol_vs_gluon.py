@@ -39,6 +39,7 @@ from matplotlib.figure import Figure
 from symbol_vs_gluon_ways import TASKS, WAYS, Problem, start
 from tqdm import tqdm
 
+from mxelm.cli import options
 from mxelm.files import atomic_write, read_json
 from mxelm.reporting import results
 from mxelm.reporting.plots import DPI, OKABE_ITO
@@ -236,7 +237,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", help="names with commas between them: of GluonCV's zoo, or checkpoints (default: "
                                            f"{','.join(NETWORKS)})")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, of which the median is taken")
+    parser.add_argument("--repeats", type=options.positive, default=5, help="rounds, of which the median is taken")
     parser.add_argument("--quick", action="store_true", help="a tiny network; results go into --work")
     parser.add_argument("--work", type=Path, default=Path("symbol_vs_gluon-work"), help="folder for --quick")
     args = parser.parse_args(argv)

@@ -189,10 +189,10 @@ def script(tmp_path, monkeypatch):
     (["train", "plane"], "invalid choice: 'plane'"), (["train"], "required: run"),
     ([], "params|speed|checkpoint|train"), (["train", "plain", "--head", "soft"], "invalid choice: 'soft'"),
     (["train", "plain", "--epochs", "3"], "with --epochs it is another run than plain: name a result file with --out"),
-    (["train", "plain", "--epochs", "0"], "--epochs: 0 is not a whole number from 1"),
-    (["train", "plain", "--patience", "-1"], "--patience: -1 is not a whole number from 1"),
-    (["train", "plain", "--seeds", "1", "1"], "seeds are whole numbers from 0, each once, not 1 1"),
-    (["train", "plain", "--seeds", "-1"], "seeds are whole numbers from 0")])
+    (["train", "plain", "--epochs", "0"], "--epochs: '0' is not a whole number of at least 1"),
+    (["train", "plain", "--patience", "-1"], "--patience: '-1' is not a whole number of at least 1"),
+    (["train", "plain", "--seeds", "1", "1"], "seeds: each once, not 1 1"),
+    (["train", "plain", "--seeds", "-1"], "--seeds: '-1' is not a whole number of at least 0")])
 def test_calls_that_are_not(arguments, told, script, capsys):
     with pytest.raises(SystemExit) as stopped:
         script(*arguments)

@@ -132,6 +132,13 @@ def content():
     return engine_file.encode(random_engine())
 
 
+def test_an_engine_too_large_for_its_header_is_not_written(tmp_path):
+    made = dataclasses.replace(random_engine(), classes=("a" * 70_000, "b", "c"))
+    with pytest.raises(InputError, match="at most 65,535 each, got 3, 4, 5, 3, 70,004"):
+        made.save(tmp_path / "a.engine")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_cut_is_refused(content, tmp_path):
     path = tmp_path / "cut.engine"
     for length in range(len(content)):
