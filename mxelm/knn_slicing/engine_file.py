@@ -45,11 +45,11 @@ def encode(engine):
               parts[3].scale)
     if parts[0].bits != parts[1].bits:
         raise InputError(f"both layers take one number of bits, got {parts[0].bits} and {parts[1].bits}")
-    sizes = [len(parts[0].levels), len(parts[1].levels), len(engine.centre), len(counts), len(names)]
+    sizes = len(parts[0].levels), len(parts[1].levels), len(engine.centre), len(counts)
     if max(sizes) >= 2 ** 16:
-        raise InputError("an engine's kernels, dimensions, classes and bytes of names are at most 65,535 each, got "
-                         + ", ".join(f"{size:,}" for size in sizes))
-    header = HEADER.pack(MAGIC, VERSION, *(part.bits for part in parts[1:]), *sizes)
+        raise InputError("kernels of a layer, dimensions and classes of an engine are at most 65,535 each, got "
+                         "{:,}, {:,}, {:,} and {:,}".format(*sizes))
+    header = HEADER.pack(MAGIC, VERSION, *(part.bits for part in parts[1:]), *sizes, len(names))
     content = b"".join([header, names, counts.astype("<u2").tobytes(), np.concatenate(floats).astype("<f4").tobytes(),
                         *(part.pack() for part in parts)])
     return content + _checksum(content)
