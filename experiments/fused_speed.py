@@ -13,14 +13,13 @@ number of threads; keep the machine idle meanwhile. Source: Arcada, sections 2 a
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from timing import in_turn
+from timing import in_turn, memory_mb
 from tqdm import tqdm
 
 SETTINGS = {"n_neurons": 4096, "batch": 32, "n_outputs": 101, "images": 1000}  # images: of the decoding run
@@ -192,7 +191,7 @@ def memory(s, quick, network):
                       [f"class {c}" for c in range(s["n_outputs"])], "noise")
     projection = fused.Projection(s["n_neurons"], backbone.n_features, scale=0.05)
     fused.accumulate(backbone, dataset, projection, batch=s["batch"], progress=True)
-    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"peak": memory_mb("VmHWM")}
 
 
 CHILDREN = {"overhead": overhead, "head": head, "grid": grid, "decode": decode, "memory": memory}

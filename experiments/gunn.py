@@ -43,7 +43,7 @@ from mxelm.files import read_json, require_writable, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import plots, results
 from mxelm.runtime import mx
-from mxelm.training import fit, flip_and_crop, steps, warmup_linear
+from mxelm.training import class_numbers, fit, flip_and_crop, steps, warmup_linear
 
 ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
 NESTEROV = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}}
@@ -66,6 +66,7 @@ RUNS = {
     "batchnorm": {**REPORT, "epochs": 1, "augmentation": "none", "schedule": "constant", "peak": 1e-3},
     "ten": {**ORIGINAL, "classes": 10, "images": 49500, "batch": 100, "epochs": 6},
 }
+REPORTS_ALONE = ("printed_plain", "batchnorm")  # whose question the original's network does not ask
 CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
 WATCHED = 500  # training images of the same classes beyond those trained on
 SCHEDULES = {"warmup-linear": lambda peak: warmup_linear(peak, 0.15), "steps": steps,
@@ -113,18 +114,16 @@ def one_seed(name, settings, seed, args):
     task, preprocessing = load_task(settings, args)
     network, prefix = build(settings, seed), args.work / f"{stem(name, args)}-{seed}"
     rows = settings["labels"] == "as-published"
-    if not rows:
-        tasks.require_one_hot(task.train.target_matrix())
     history = fit(
         network, task.train.gluon_loader(settings["batch"], preprocessing, shuffle=seed,
                                          augment=AUGMENTATIONS[settings["augmentation"]]),
         settings["epochs"], SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"],
         settings["settings"], mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows),
         task.validation.gluon_loader(250, preprocessing), f"{prefix}.state", args.resume, seed, progress=True,
-        patience=settings.get("patience"))
+        patience=settings.get("patience"), any_rows=rows)
     gunn.save(network, prefix, preprocessing, task.train.classes, trained_as=settings)
     answers = decide(network, task.test, preprocessing)
-    right = answers == classes_of(task.test.targets)
+    right = answers == class_numbers(task.test.targets)
     always, share = tasks.constant_answer(task.test.targets, settings["classes"])
     few = task.test.targets[:100]
     return {"seed": seed, "test3000": float(right.mean()), "test100": float(right[:100].mean()),
@@ -140,10 +139,6 @@ def decide(network, dataset, preprocessing):
     return np.concatenate([network(x).asnumpy().argmax(axis=1) for x, _ in dataset.gluon_loader(250, preprocessing)])
 
 
-def classes_of(targets):
-    return targets if targets.ndim == 1 else targets.argmax(axis=1)
-
-
 def stem(name, args):
     """How a run's files in --work begin: what a call changes is in it, so that no run takes up or replaces another."""
     return "".join([name, *(f",{key}={value}" for key, value in args.changed.items()), ",quick" if args.quick else ""])
@@ -153,17 +148,26 @@ def finished(name, settings, seed, args):
     """The figures of one seed: those that --work holds with --resume, else `one_seed`'s, which are left there."""
     file = args.work / f"{stem(name, args)}-{seed}.figures.json"
     if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
-        write_json(file, {"settings": settings, **one_seed(name, settings, seed, args)})
+        file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another one's figures
+        commit = results.commit()
+        write_json(file, {"settings": settings, "git": commit, **one_seed(name, settings, seed, args)})
     return read_json(file)
+
+
+def beside(name, settings, figures, args):
+    """The same seeds of a run that another one is compared with; what --work holds of it is never done again."""
+    return [finished(name, settings, f["seed"], argparse.Namespace(**{**vars(args), "resume": True})) for f in figures]
 
 
 def train(args):
     """One run over its seeds; rows of its accuracies, and the learning curves as a picture in --work."""
     settings = {**RUNS[args.run], **args.changed}
-    if settings["network"] == "original" and settings["head"] != "plain":
-        raise InputError("the original's network ends in one linear layer: --head printed is for the report's alone")
+    if settings["network"] == "original" and (settings["head"] != "plain" or args.run in REPORTS_ALONE):
+        raise InputError("the original's network ends in one linear layer and has its own BatchNorm: --head printed, "
+                         f"{' and '.join(REPORTS_ALONE)} are for the report's alone")
     if args.quick:
-        settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2), batch=25)
+        settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2),
+                        batch=min(settings["batch"], 25))
     make_folder(args.work)
     figures = []
     for seed in args.seeds:
@@ -194,20 +198,11 @@ def accuracy_rows(args, settings, figures):
 def accuracy_row(args, settings, figures, id, which, **conditions):
     """The row of one accuracy, with all that tells how it came about."""
     values = 100 * np.array([f[which] for f in figures])
-    kept = ("seed", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
+    kept = ("seed", "git", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
             "constant_answer_of_the_first_100", "minutes")
-    reasons = [conditions["reason"]] if "reason" in conditions else []
-    whole = RUNS[args.run]["epochs"]
-    if settings["epochs"] != whole:
-        reasons.append(f"{settings['epochs']} of {whole} epochs: what there was time for")
-    if any(len(f["history"]) < settings["epochs"] for f in figures):
-        reasons.append(f"stopped early, after {', '.join(str(len(f['history'])) for f in figures)} epochs")
-    if reasons:
-        conditions["reason"] = "; ".join(reasons)
-    if args.run in CONTROLS:
-        conditions[f"{CONTROLS[args.run]}_minus_{args.run}"] = gain(args, settings, figures, which)
+    conditions |= cut_short(args, settings, figures, conditions.get("reason"))
     conditions["normalisation"] = "a channel" if per_channel(settings, args) else "one scalar"
-    conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
+    conditions = {**settings, **conditions, "seeds": [{key: f.get(key) for key in kept} for f in figures], "curves": [
         [[round(e[key], 4) for key in ("loss", "accuracy", "validation_accuracy")] for e in f["history"]]
         for f in figures]}
     return results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
@@ -215,27 +210,52 @@ def accuracy_row(args, settings, figures, id, which, **conditions):
                        conditions=conditions)
 
 
-def gain(args, settings, figures, which):
-    """Points by which the gradual run is better with the same seeds, of which --work holds n: mean and spread."""
+def cut_short(args, settings, figures, *reasons):
+    """{"reason": why a run is less than it should be}, or nothing."""
+    reasons, whole = [reason for reason in reasons if reason], RUNS[args.run]["epochs"]
+    if settings["epochs"] < whole:
+        reasons.append(f"{settings['epochs']} of {whole} epochs: what there was time for")
+    if any(len(f["history"]) < settings["epochs"] for f in figures):
+        reasons.append(f"stopped early, after {', '.join(str(len(f['history'])) for f in figures)} epochs")
+    return {"reason": "; ".join(reasons)} if reasons else {}
+
+
+def control_rows(args, settings, figures):
+    """The control's accuracies, and the points by which the gradual run is better with the same seeds."""
     gradual = CONTROLS[args.run]
-    wanted, differences = {**settings, "layer": RUNS[gradual]["layer"]}, {}
+    wanted, pairs = {**settings, "layer": RUNS[gradual]["layer"]}, []
     for f in figures:
         file = args.work / f"{stem(gradual, args)}-{f['seed']}.figures.json"
         other = read_json(file) if file.exists() else None
         if other and other["settings"] == wanted:
-            differences[f["seed"]] = 100 * (other[which] - f[which])
-    values = np.array(list(differences.values()))
-    return {"mean": float(values.mean()) if len(values) else None, "n": len(values),
-            "std": float(values.std(ddof=1)) if len(values) > 1 else None, "by_seed": differences}
+            pairs.append((other, f))
+    gains = np.array([100 * (other["test3000"] - f["test3000"]) for other, f in pairs])
+    few = "" if len(pairs) > 2 else f"{len(pairs)} seeds of both: what there was time for"
+    conditions = {**settings, "what": f"points of {gradual} less points of {args.run}, all test images, seed by seed",
+                  "seeds": [f["seed"] for _, f in pairs], "by_seed": gains.tolist(),
+                  **cut_short(args, settings, figures, few)}
+    return accuracy_rows(args, settings, figures) + [results.row(
+        f"gunn.{settings['classes']}class.{args.run}.gain", gains.mean() if len(pairs) else None, "%", "none",
+        std=gains.std(ddof=1) if len(pairs) > 1 else None, n=max(len(pairs), 1), command=args.command,
+        conditions=conditions)]
+
+
+def printed_rows(args, settings, figures):
+    """The printed recipe's accuracies, those on its training images too, of which the report prints last and best."""
+    rows = accuracy_rows(args, settings, figures)
+    for id, call in (("train_last", lambda curve: curve[-1]), ("train_best", max)):
+        found = [{**f, id: call([entry["accuracy"] for entry in f["history"]])} for f in figures]
+        rows.append(accuracy_row(args, settings, found, f"gunn.{settings['classes']}class.printed.{id}", id))
+    return rows
 
 
 def ten_rows(args, settings, figures):
     curve = [[round(np.cumsum([e["seconds"] for e in f["history"]])[i] / 60, 2), e["validation_accuracy"]]
              for f in figures for i, e in enumerate(f["history"])]
-    reason = (f"{settings['epochs']} epochs on two processor cores, where the original trained 300 on four GPUs, and "
+    reason = (f"{len(figures[0]['history'])} epochs on a processor, where the original trained 300 on four GPUs, and "
               "kept the epoch with the best test error")
     return [accuracy_row(args, settings, figures, "gunn.10class", "test3000", minutes_and_validation_accuracy=curve,
-                         test_images=10000, reason=reason)]
+                         test_images=sum(figures[0]["answers"]), reason=reason)]
 
 
 def published_rows(args, settings, figures):
@@ -257,14 +277,14 @@ def constant_answers(args, settings):
 
 def batchnorm_rows(args, settings, figures):
     """The same weights, bit for bit, with running statistics that lag less: what the lag costs after an epoch."""
-    late = [finished("batchnorm-lagging", {**settings, "momentum": 0.99}, f["seed"], args) for f in figures]
+    late = beside("batchnorm-lagging", {**settings, "momentum": 0.99}, figures, args)
     return [lost_row(args, settings, "gunn.batchnorm.running_statistics", "points lost with momentum 0.99",
                      {"accuracy_with_0.9": figures, "accuracy_with_0.99": late}, momenta=[0.9, 0.99])]
 
 
 def softmax_rows(args, settings, figures):
     """Points that the softmax between the dense layers costs: `printed` with the same seeds and epochs beside it."""
-    with_softmax = [finished("printed", {**settings, "head": "printed"}, f["seed"], args) for f in figures]
+    with_softmax = beside("printed", {**settings, "head": "printed"}, figures, args)
     return [lost_row(args, settings, "gunn.softmax_head", "points lost to softmax between the dense layers",
                      {"plain": figures, "softmax": with_softmax})]
 
@@ -273,14 +293,15 @@ def lost_row(args, settings, id, what, sides, **conditions):
     """The row of what the second of two sides loses, seed by seed, on all test images."""
     accuracies = {name: [f["test3000"] for f in figures] for name, figures in sides.items()}
     better, worse = accuracies.values()
-    lost = 100 * (np.array(better) - np.array(worse))
+    lost, figures = 100 * (np.array(better) - np.array(worse)), next(iter(sides.values()))
     return results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
                        command=args.command, conditions={
-                           **settings, **conditions, "what": what, **accuracies,
-                           "seeds": [f["seed"] for f in next(iter(sides.values()))]})
+                           **settings, **conditions, **cut_short(args, settings, figures), "what": what, **accuracies,
+                           "seeds": [f["seed"] for f in figures]})
 
 
-ROWS = {"ten": ten_rows, "as_published": published_rows, "batchnorm": batchnorm_rows, "printed_plain": softmax_rows}
+ROWS = {"ten": ten_rows, "as_published": published_rows, "batchnorm": batchnorm_rows, "printed_plain": softmax_rows,
+        "printed": printed_rows, **dict.fromkeys(CONTROLS, control_rows)}
 
 
 def params(args):
@@ -296,7 +317,7 @@ def params(args):
 
 
 def checkpoint(args):
-    """A network trained a little, saved, and read by everything that reads checkpoints: the largest difference."""
+    """A network trained a little, saved, and read again in four ways: the largest difference."""
     settings = {**REPORT, "images": 100 if args.quick else 500, "epochs": 1, "batch": 25}
     make_folder(args.work)
     task, preprocessing = load_task(settings, args)
@@ -365,7 +386,8 @@ def parse(argv):
                      "name a result file with --out")
     args.command = " ".join(["python experiments/gunn.py", args.command_name, *(
         [args.run, "--seeds", *map(str, args.seeds)] if args.command_name == "train" else []),
-        *(f"--{name} {shlex.quote(str(value))}" for name, value in args.changed.items())])
+        *(f"--{name} {shlex.quote(str(value))}" for name, value in args.changed.items()),
+        *(["--quick"] if args.quick else ["--out FILE"] if args.changed else [])])
     return args
 
 
@@ -390,4 +412,4 @@ if __name__ == "__main__":
     except MxelmError as error:
         sys.exit(f"gunn.py: {error}")
     except KeyboardInterrupt:
-        sys.exit("gunn.py: interrupted; `--resume` goes on from the last whole epoch")
+        sys.exit("gunn.py: interrupted; `train` goes on from its last whole epoch with --resume")

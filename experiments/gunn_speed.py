@@ -6,13 +6,11 @@ runs it (`imperative`), after `hybridize()` (`hybridized`), and with `static_all
 """
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from timing import in_turn
+from timing import in_turn, memory_mb
 
 from mxelm import gunn
 from mxelm.gunn.networks import HE_NORMAL
@@ -61,9 +59,9 @@ def times(case, mode, quick):
 def peak(case, form, quick):
     """Peak memory of one step above that of the process with its network, MB."""
     step = STEPS[case](form, MODES["static"], quick)
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    before = memory_mb("VmRSS")
     step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return memory_mb("VmHWM") - before
 
 
 def network_step(form, compiled, quick):

@@ -1,8 +1,16 @@
 """What the scripts that time things share."""
 import time
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
+
+def memory_mb(kind):
+    """Of this process, MB: "VmRSS" now, or its highest, "VmHWM" (getrusage's would count what the parent had too)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{kind}:"):
+            return int(line.split()[1]) / 1024
 
 
 def in_turn(calls, rounds, description, clock=time.perf_counter):

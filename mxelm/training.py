@@ -1,7 +1,8 @@
 """One Gluon training loop: progress, last and best checkpoint, and a resume that gives the same run.
 
-A run is a function of its seed: every epoch draws its order, augmentation and MXNet randomness from (seed, epoch)
-alone, so a run that was killed continues from its last whole epoch as if nothing had happened.
+A run is a function of its seed and its loader's: an epoch draws MXNet's randomness from (seed, epoch), its order and
+augmentation from (the loader's shuffle, epoch) and from nothing else, so a run that was killed continues from its last
+whole epoch as if nothing had happened.
 """
 import json
 import logging
@@ -61,7 +62,7 @@ def flip_and_crop(images, rng, pad=4, fill=None):
 
 
 def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=None, validation=None,
-        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None):
+        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None, any_rows=False):
     """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
 
     network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here. Labels may be
@@ -72,8 +73,9 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
     validation accuracy (never of a test). resume: go on from `checkpoint` if it is there.
     patience: stop when so many epochs have brought no better validation accuracy.
-    Raises InputError when the loss stops being finite, FileError when the checkpoint is of another run or cannot be
-    written.
+    any_rows: let softmax cross-entropy see label rows that are no distribution, as the published GUNN labels are.
+    Raises InputError when loss or parameters stop being finite, and for label rows that do not sum to 1; FileError
+    when the checkpoint is of another run or cannot be written.
     """
     if checkpoint:
         require_writable(checkpoint)
@@ -82,17 +84,19 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
     identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {},
-                "batches": len(loader), "learning rates": [schedule(i / 16) for i in range(17)]}
+                "batches": len(loader), "loss": type(loss).__name__, "data": getattr(loader, "identity", None),
+                "learning rates": [schedule(i / 16) for i in range(17)]}
     identity = json.loads(json.dumps(identity, default=float))  # as a checkpoint will give it back
     history = []
     if resume and checkpoint and Path(checkpoint).exists():
         history = _restore(checkpoint, network, trainer, identity, ctx)
         log.info("resumed %s after epoch %d", checkpoint, len(history))
+    check = None if any_rows or not isinstance(loss, mx.gluon.loss.SoftmaxCrossEntropyLoss) else require_one_hot
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
         if patience and _epochs_since_best(history) >= patience:
             break
-        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx))
+        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, check))
         if validation is not None:
             history[-1]["validation_accuracy"] = accuracy(network, validation, ctx)
         if checkpoint:
@@ -118,12 +122,14 @@ def _trainer(network, optimizer, settings):
     return mx.gluon.Trainer(list(dict.fromkeys(parameters)), optimizer, settings, kvstore=None)
 
 
-def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx):
+def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, check):
     seed_mxnet(hash((seed, epoch)) % (1 << 31))  # the hash of integers is the same in every process
     loader.epoch = epoch
     start, losses, right, count = time.perf_counter(), [], 0, 0
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", disable=not progress, leave=False)
     for step, (x, y) in enumerate(bar):
+        if check and y.ndim == 2:
+            check(y.asnumpy())
         x, y = x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
         trainer.set_learning_rate(schedule((epoch + step / len(loader)) / epochs))
         with mx.autograd.record():
@@ -134,11 +140,24 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
         losses.append(float(value.mean().asscalar()))
         if not np.isfinite(losses[-1]):
             raise InputError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
-        right += int((scores.asnumpy().argmax(axis=1) == _class_numbers(y)).sum())
+        right += int((scores.asnumpy().argmax(axis=1) == class_numbers(y.asnumpy())).sum())
         count += len(x)
         bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
+    if not all(np.isfinite(array).all() for array in _parameters(network).values()):
+        raise InputError(f"parameters are not finite after epoch {epoch + 1}: lower the learning rate")
     return {"epoch": epoch + 1, "loss": float(np.mean(losses)), "accuracy": right / count,
             "seconds": time.perf_counter() - start}
+
+
+def require_one_hot(rows):
+    """Raise InputError for label rows (n, classes) that do not sum to 1: an all-zero row has no loss, and no class."""
+    rows = np.asarray(rows)
+    if rows.ndim != 2:
+        raise InputError(f"label rows are (n, classes), got shape {rows.shape}")
+    wrong = np.flatnonzero(~np.isclose(rows.sum(axis=1), 1) | (rows < 0).any(axis=1))
+    if len(wrong):
+        raise InputError(f"{len(wrong)} of {len(rows)} label rows do not sum to 1 (the first: row {wrong[0]}, "
+                         f"{rows[wrong[0]].tolist()}): such images have no class")
 
 
 def accuracy(network, loader, ctx=None):
@@ -146,14 +165,14 @@ def accuracy(network, loader, ctx=None):
     right = count = 0
     for x, y in loader:
         scores = network(x.as_in_context(ctx or mx.cpu())).asnumpy()
-        right += int((scores.argmax(axis=1) == _class_numbers(y)).sum())
+        right += int((scores.argmax(axis=1) == class_numbers(y.asnumpy())).sum())
         count += len(scores)
     return right / count
 
 
-def _class_numbers(labels):
-    """Class numbers (batch,) of labels that are such, or rows (batch, classes)."""
-    labels = labels.asnumpy()
+def class_numbers(labels):
+    """Class numbers (n,) of labels that are such, or rows (n, classes), whose highest entry counts."""
+    labels = np.asarray(labels)
     return labels if labels.ndim == 1 else labels.argmax(axis=1)
 
 
@@ -203,6 +222,8 @@ def _save(path, network, trainer, meta):
 
 def _restore(path, network, trainer, identity, ctx):
     meta, arrays = load_container(path, KIND)
+    if "num_update" not in meta:
+        raise FileError(f"{path} holds parameters alone, those of the best epoch: resume from the checkpoint beside it")
     for name, value in identity.items():
         if meta.get(name) != value:
             raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}")

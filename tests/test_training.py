@@ -27,7 +27,7 @@ class Stopping:
     """A loader that raises in step 2 of one epoch."""
 
     def __init__(self, loader, epoch):
-        self.loader, self.last, self.epoch = loader, epoch, 0
+        self.loader, self.last, self.epoch, self.identity = loader, epoch, 0, loader.identity
 
     def __len__(self):
         return len(self.loader)
@@ -44,7 +44,7 @@ class Doubled:
     """A loader of float64 images."""
 
     def __init__(self, loader):
-        self.loader, self.epoch = loader, 0
+        self.loader, self.epoch, self.identity = loader, 0, loader.identity
 
     def __len__(self):
         return len(self.loader)
@@ -155,7 +155,9 @@ def test_rows_without_a_class_count_as_class_0_and_have_no_loss():
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
     data = dataset(8)
     none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
-    history = run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, loss=loss)
+    with pytest.raises(InputError, match="8 of 8 label rows do not sum to 1 .* such images have no class"):
+        run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, loss=loss)
+    history = run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, loss=loss, any_rows=True)
     assert history[0]["loss"] == 0
 
 
@@ -286,11 +288,28 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, told):
 @pytest.mark.parametrize("change, told", [
     ({"schedule": warmup_linear(0.1, 0.4)}, r"its learning rates is \[.*this run's is \["),
     ({"schedule": warmup_linear(0.2, 0.3)}, "its learning rates is"), ({"schedule": steps(0.1)}, "its learning rates"),
-    ({"data": loader(12)}, "its batches is 5, this run's is 2")])
+    ({"data": loader(12)}, "its batches is 5, this run's is 2"),
+    ({"data": dataset(36).gluon_loader(8, PREPROCESSING, shuffle=4)}, "its data is .*'shuffle': 3.*'shuffle': 4"),
+    ({"data": dataset(36).gluon_loader(8, PREPROCESSING, shuffle=3)}, "its data is .*pad.*'augmentation': None"),
+    ({"loss": mx.gluon.loss.L2Loss()}, "its loss is SoftmaxCrossEntropyLoss, this run's is L2Loss")])
 def test_the_checkpoint_of_another_schedule_or_length_is_refused(tmp_path, change, told):
     run(network(), epochs=2, checkpoint=tmp_path / "run.state")
     with pytest.raises(FileError, match=f"run.state is of another run: {told}"):
         run(network(), **{"epochs": 2, "checkpoint": tmp_path / "run.state", "resume": True, **change})
+
+
+def test_the_parameters_of_the_best_epoch_are_no_checkpoint_to_resume(tmp_path):
+    run(network(), epochs=2, checkpoint=tmp_path / "run.state", validation=watched())
+    with pytest.raises(FileError, match="run.state.best holds parameters alone"):
+        run(network(), epochs=2, checkpoint=tmp_path / "run.state.best", resume=True, validation=watched())
+
+
+def test_parameters_that_are_not_finite_are_not_kept(tmp_path):
+    """The last step's loss is taken before its update, which nothing looks at any more."""
+    with pytest.raises(InputError, match="not finite"):
+        run(network(), epochs=1, checkpoint=tmp_path / "run.state",
+            schedule=lambda done: 1e38 if done == 4 / 5 else 0.0, optimizer="sgd", settings={"wd": 1e10})
+    assert not (tmp_path / "run.state").exists()
 
 
 def test_a_checkpoint_that_does_not_tell_all_of_its_run_is_refused(tmp_path):

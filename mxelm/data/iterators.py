@@ -3,10 +3,14 @@
 Neither pads: the last batch is short, and no row comes twice in a pass. Both decode ahead, in threads that end with
 the pass or when the iterator is dropped.
 """
+import dataclasses
+import functools
+
 import numpy as np
 
 from mxelm.data.pipeline import Pipeline
 from mxelm.errors import FileError, InputError
+from mxelm.files import array_digest
 from mxelm.runtime import mx
 
 
@@ -71,6 +75,14 @@ class GluonLoader(_Iterator):
     def __init__(self, dataset, batch, preprocessing, shuffle=None, augment=None, skip_bad=False, workers=2):
         self._passes = _Passes(Pipeline(dataset, batch, preprocessing, augment, skip_bad, workers), shuffle)
 
+    @property
+    def identity(self):
+        """What decides the batches of a pass, JSON-able: two loaders that agree in it give the same."""
+        pipeline = self._passes.pipeline
+        return {"samples": array_digest(pipeline.dataset.positions, pipeline.dataset.targets), "batch": pipeline.batch,
+                "shuffle": self._passes.shuffle, "augmentation": _named(pipeline.augment),
+                "preprocessing": dataclasses.asdict(pipeline.preprocessing)}
+
     def __len__(self):
         pipeline = self._passes.pipeline
         return (len(pipeline.dataset) + pipeline.batch - 1) // pipeline.batch
@@ -79,6 +91,13 @@ class GluonLoader(_Iterator):
         targets = self._passes.pipeline.dataset.targets
         for x, rows in self._passes.run():
             yield x, mx.nd.array(targets[rows], dtype="float32")
+
+
+def _named(call):
+    """A function in words, those with some arguments fixed too; None for none."""
+    if isinstance(call, functools.partial):
+        return f"{_named(call.func)} {call.args} {call.keywords}"
+    return call and getattr(call, "__qualname__", type(call).__qualname__)
 
 
 class ModuleIter(_Iterator, mx.io.DataIter):

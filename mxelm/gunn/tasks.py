@@ -6,7 +6,7 @@ import numpy as np
 from mxelm.data.dataset import Dataset
 from mxelm.errors import InputError
 from mxelm.preprocessing import Preprocessing
-from mxelm.training import flip_and_crop
+from mxelm.training import class_numbers, flip_and_crop
 
 Task = namedtuple("Task", "train validation test")
 LABELS = ("real", "as-published")
@@ -24,7 +24,7 @@ def task(train, test, classes, images=None, validation=0, labels="real"):
         raise InputError(f"labels {labels!r} are not known: use {' or '.join(LABELS)}")
     chosen = train.only(classes)
     images = len(chosen) - validation if images is None else images
-    if images < 1 or images + validation > len(chosen):
+    if images < 1 or validation < 0 or images + validation > len(chosen):
         raise InputError(f"{train.name} has {len(chosen)} training images of these classes, not "
                          f"{images} and {validation} for validation")
     if labels == "as-published":
@@ -47,6 +47,9 @@ def published_labels(train, part, classes):
     if numbers != list(range(len(numbers))) or len(numbers) == part.n_outputs:
         raise InputError(f"the published labels are defined for the first classes, 0 to m-1, and not for all "
                          f"{part.n_outputs}: not for {list(classes)}")
+    if len(part) > len(train):
+        raise InputError(f"the published labels of {len(part)} images are looked up among those of {len(train)} "
+                         "training images: too few")
     kept = np.flatnonzero(part.targets < len(numbers))
     columns = slice(1, len(numbers) + 1)
     rows = np.eye(train.n_outputs, dtype=np.float32)[train.targets[kept], columns]
@@ -54,31 +57,21 @@ def published_labels(train, part, classes):
                    part.positions[kept])
 
 
-def require_one_hot(rows):
-    """Raise InputError for label rows (n, classes) that do not sum to 1: an all-zero row has no loss, and no class."""
-    rows = np.asarray(rows)
-    wrong = np.flatnonzero(~np.isclose(rows.sum(axis=1), 1) | (rows < 0).any(axis=1))
-    if len(wrong):
-        raise InputError(f"{len(wrong)} of {len(rows)} label rows do not sum to 1 (the first: row {wrong[0]}, "
-                         f"{rows[wrong[0]].tolist()}): such images have no class")
-
-
 def constant_answer(targets, classes):
     """The class (its number) that is right most often when it is always answered, and the fraction it is right.
 
     targets: class numbers (n,) or rows (n, classes), of which the highest entry counts, the first of equal ones.
     """
-    targets = np.asarray(targets)
-    counts = np.bincount(targets if targets.ndim == 1 else targets.argmax(axis=1), minlength=classes)
+    counts = np.bincount(class_numbers(targets), minlength=classes)
     return int(counts.argmax()), float(counts.max() / counts.sum())
 
 
 def one_scalar(train):
-    """The report's normalisation: one mean and one standard deviation over all pixels of the training file."""
-    pixels = train.source.images
-    if pixels is None:
-        pixels = np.stack([train.image(i) for i in range(len(train))])
-    return Preprocessing((32, 32), resize="stretch", mean=float(pixels.mean()), scale=1 / float(pixels.std()))
+    """The report's normalisation: one mean and one standard deviation over all pixels of the training images."""
+    counts = sum(np.bincount(train.image(i).ravel(), minlength=256) for i in range(len(train)))  # of the 256 values
+    mean = (counts @ np.arange(256)) / counts.sum()
+    deviation = np.sqrt((counts @ (np.arange(256) - mean) ** 2) / counts.sum())
+    return Preprocessing((32, 32), resize="stretch", mean=float(mean), scale=1 / float(deviation))
 
 
 def flip_crop_and_cycle(images, rng):

@@ -33,7 +33,7 @@ def row(id, value, unit, better, std=None, n=1, command="", seconds=None, condit
     Raises InputError for a row that `read` would refuse.
     """
     made = {"id": id, "value": _number(value), "std": _number(std), "n": n, "unit": unit, "better": better,
-            "command": command, "git": _commit(), "date": datetime.date.today().isoformat(),
+            "command": command, "git": commit(), "date": datetime.date.today().isoformat(),
             "seconds": _number(seconds), "conditions": _plain(id, conditions or {})}
     problem = _problem(made)
     if problem:
@@ -191,7 +191,7 @@ def _plain(id, conditions):
 
 
 @functools.lru_cache
-def _commit():
+def commit():
     """Short hash of the checkout this package lies in, "+" appended when changed since; None outside a checkout.
 
     Asked once a process: the code that runs is the code that was loaded. Results themselves do not count as a
@@ -201,11 +201,11 @@ def _commit():
     if not (root / ".git").exists():
         return None
     try:
-        commit = _git(root, "rev-parse", "--short", "HEAD")
+        head = _git(root, "rev-parse", "--short", "HEAD")
         changed = _git(root, "status", "--porcelain", "--", ".", ":!experiments/results", ":!RESULTS.md")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed else "")
+    return head + ("+" if changed else "")
 
 
 def _git(root, *arguments):

@@ -124,12 +124,14 @@ def test_a_control_says_what_the_gradual_run_gains(module):
     spoilt.write_text(spoilt.read_text().replace('"images": 5000', '"images": 4000'))  # another task: not compared
     rows = rows_of(module, "train", "sunn", "--seeds", "0", "1", "2", "5")
     for which in ("test3000", "test100"):
-        gain = rows[f"gunn.3class.sunn.{which}"]["conditions"]["plain_minus_sunn"]
-        assert gain == {"mean": pytest.approx(21), "std": pytest.approx(2 ** 0.5), "n": 2,
-                        "by_seed": {"0": pytest.approx(20), "2": pytest.approx(22)}}
+        assert rows[f"gunn.3class.sunn.{which}"]["n"] == 4
+    gain = rows["gunn.3class.sunn.gain"]
+    assert (gain["value"], gain["std"], gain["n"]) == (pytest.approx(21), pytest.approx(2 ** 0.5), 2)
+    assert gain["conditions"]["seeds"] == [0, 2] and gain["conditions"]["by_seed"] == pytest.approx([20, 22])
+    assert gain["conditions"]["reason"].startswith("2 seeds of both")
     assert Path("gunn-work/plain.png").exists() and Path("gunn-work/sunn.png").exists()
-    alone = rows_of(module, "train", "original_sunn")["gunn.3class.original_sunn.test100"]["conditions"]
-    assert alone["original_minus_original_sunn"] == {"mean": None, "std": None, "n": 0, "by_seed": {}}
+    alone = rows_of(module, "train", "original_sunn")["gunn.3class.original_sunn.gain"]
+    assert alone["value"] is None and alone["conditions"]["reason"].startswith("0 seeds of both")
 
 
 def test_finished_seeds_are_kept_apart_by_what_was_changed(module):
@@ -144,7 +146,7 @@ def test_finished_seeds_are_kept_apart_by_what_was_changed(module):
 
 def test_what_the_softmax_costs_takes_finished_seeds_too(module):
     rows_of(module, "train", "printed", "--seeds", "0", "1")
-    row = rows_of(module, "train", "printed_plain", "--seeds", "0", "1", "--resume")["gunn.softmax_head"]
+    row = rows_of(module, "train", "printed_plain", "--seeds", "0", "1")["gunn.softmax_head"]
     assert row["value"] == pytest.approx(30) and row["n"] == 2 and row["conditions"]["seeds"] == [0, 1]
     assert module.trained == [(name, seed) for name in ("printed", "printed_plain") for seed in (0, 1)]
 
@@ -156,6 +158,17 @@ def test_reasons_of_runs_that_are_shorter(module):
     assert row["conditions"]["patience"] == 2 and "--epochs 4 --patience 2" in row["command"]
     own = rows_of(module, "train", "ten", "--epochs", "6")["gunn.10class"]
     assert "of 6 epochs" not in own["conditions"]["reason"] and "--epochs" not in own["command"]
+
+
+def test_the_printed_recipe_tells_its_training_accuracies_and_how_short_it_was(module):
+    rows = rows_of(module, "train", "printed", "--epochs", "2")
+    assert {id.rsplit(".", 1)[1] for id in rows} == {"test3000", "test100", "train_last", "train_best"}
+    lost = rows_of(module, "train", "printed_plain", "--epochs", "2")["gunn.softmax_head"]
+    for row in (*rows.values(), lost):
+        assert row["conditions"]["reason"] == "2 of 50 epochs: what there was time for"
+        assert row["command"].endswith("--epochs 2 --out FILE")
+    longer = rows_of(module, "train", "printed", "--epochs", "100")["gunn.3class.printed.test100"]
+    assert "100 of 50" not in longer["conditions"]["reason"]
 
 
 def test_patience_reaches_the_training(module, monkeypatch):
@@ -202,6 +215,7 @@ def test_calls_that_are_not(arguments, told, script, capsys):
 @pytest.mark.parametrize("arguments, told", [
     (["plain", "--quick", "--classes", "11"], "gunn.py: digits has classes 0..9, not 10"),
     (["printed", "--quick", "--network", "original"], "gunn.py: the original's network ends in one linear layer"),
+    (["batchnorm", "--quick", "--network", "original"], "gunn.py: the original's network ends in one linear layer"),
     (["plain", "--out", "a-file/rows.json"], "gunn.py: cannot make the folder a-file")])
 def test_a_call_that_fails_says_one_sentence(arguments, told, script, tmp_path):
     (tmp_path / "a-file").write_text("")

@@ -7,7 +7,7 @@ from mxelm.data.dataset import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.errors import InputError
 from mxelm.gunn import tasks
-from mxelm.training import flip_and_crop
+from mxelm.training import flip_and_crop, require_one_hot
 
 THREE = ["airplane", "automobile", "bird"]
 
@@ -86,7 +86,7 @@ def test_what_the_published_labels_say():
     assert rows.train.classes == ["automobile", "bird", "cat"]
     assert (rows.test.targets.sum(axis=1) == 0).sum() > (real.test.targets == 0).sum()
     with pytest.raises(InputError, match="label rows do not sum to 1"):
-        tasks.require_one_hot(rows.train.targets)
+        require_one_hot(rows.train.targets)
 
 
 @pytest.mark.parametrize("change, told", [
@@ -94,6 +94,7 @@ def test_what_the_published_labels_say():
     ({"classes": [0, 0]}, "each once"), ({"classes": []}, "name one or more"),
     ({"labels": "repaired"}, "labels 'repaired' are not known: use real or as-published"),
     ({"images": 0}, "not 0 and 0 for validation"), ({"images": 1000}, "made-up has .* not 1000 and 0"),
+    ({"images": 40, "validation": -5}, "not 40 and -5 for validation"),
     ({"images": 40, "validation": 150}, "not 40 and 150 for validation"), ({"validation": 199}, "199 for validation"),
     ({"classes": [1, 2], "labels": "as-published"}, r"0 to m-1, .* not for \[1, 2\]"),
     ({"classes": [1, 0], "labels": "as-published"}, "first classes"),
@@ -111,6 +112,12 @@ def test_published_labels_of_an_unknown_class():
         tasks.published_labels(train, test, ["airplane", "tiger"])
 
 
+def test_published_labels_of_more_images_than_there_are_labels():
+    train, test = files(train=30, test=60)
+    with pytest.raises(InputError, match="60 images are looked up among those of 30 training images"):
+        tasks.published_labels(train, test, range(3))
+
+
 # what labels are worth
 
 def test_constant_answer():
@@ -122,8 +129,8 @@ def test_constant_answer():
 
 
 def test_rows_that_say_one_class():
-    tasks.require_one_hot(np.eye(3)[[0, 2, 1]])
-    tasks.require_one_hot(np.full((4, 3), 1 / 3, np.float32))
+    require_one_hot(np.eye(3)[[0, 2, 1]])
+    require_one_hot(np.full((4, 3), 1 / 3, np.float32))
 
 
 @pytest.mark.parametrize("row", [[0, 0, 0], [1, 1, 0], [0.5, 0.4, 0], [2, -1, 0], [np.nan, 1, 0]])
@@ -131,7 +138,7 @@ def test_rows_that_say_none_or_more(row):
     rows = np.eye(3)[[0, 1, 2, 0]]
     rows[2] = row
     with pytest.raises(InputError, match="1 of 4 label rows do not sum to 1 .the first: row 2"):
-        tasks.require_one_hot(rows)
+        require_one_hot(rows)
 
 
 def test_one_scalar_for_all_pixels():
@@ -142,6 +149,19 @@ def test_one_scalar_for_all_pixels():
     found = tasks.one_scalar(train).normalise(images)
     assert found.shape == (20, 3, 32, 32) and abs(found.mean()) < 1e-4 and found.std() == pytest.approx(1, rel=1e-4)
     assert abs(found[:, 1].mean()) > 0.3  # one scalar, not one a channel
+
+
+def test_one_scalar_is_that_of_the_training_images_alone():
+    images = np.zeros((20, 32, 32, 3), np.uint8)
+    images[10:], images[:10, 0] = 255, 60
+    train = Dataset(ArraySource(images, "halves"), np.zeros(20, int), ["a", "b"], "halves").take(np.arange(10))
+    found = tasks.one_scalar(train)
+    assert found.mean[0] == pytest.approx(images[:10].mean()) and 1 / found.scale[0] == pytest.approx(images[:10].std())
+
+
+def test_label_rows_have_two_axes():
+    with pytest.raises(InputError, match="label rows are .n, classes., got shape .3,."):
+        require_one_hot([0, 1, 2])
 
 
 def test_the_original_s_scale_a_channel():
@@ -251,7 +271,7 @@ def test_counts_of_the_real_labels(cifar10):
     assert np.bincount(task.test.targets[:100]).tolist() == [39, 29, 32]
     assert tasks.constant_answer(task.test.targets[:100], 3) == (0, 0.39)
     assert np.bincount(task.test.targets).tolist() == [1000] * 3 and task.validation is None
-    tasks.require_one_hot(task.train.target_matrix())
+    require_one_hot(task.train.target_matrix())
     assert len(tasks.task(*cifar10, range(3)).train) == 15000
 
 

@@ -26,7 +26,7 @@ def test_it_is_the_network_of_figure_6():
 
 @pytest.mark.data
 def test_it_knows_three_classes_of_cifar10(real_data):
-    """The recorded figure is of the test images; these are training images, a few of which it has seen."""
+    """The recorded figure is of the test images; these are training images beyond those it saw."""
     folder = real_data("cifar-10-batches-bin/data_batch_1.bin").parent
     images = data.load(str(folder)).only(["airplane", "automobile", "bird"]).take(range(14000, 14300))
     network = backbones.load(PREFIX, cut=None)

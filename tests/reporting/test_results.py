@@ -174,7 +174,7 @@ def test_the_commit_tells_a_changed_checkout(tmp_path, monkeypatch):
     module.write_text("")
 
     def commit():
-        results._commit.cache_clear()
+        results.commit.cache_clear()
         return row()["git"]
     monkeypatch.setattr(results, "__file__", str(module))
     assert commit() is None
@@ -193,4 +193,4 @@ def test_the_commit_tells_a_changed_checkout(tmp_path, monkeypatch):
     assert commit() == clean
     module.write_text("changed")
     assert commit() == clean + "+"
-    results._commit.cache_clear()
+    results.commit.cache_clear()
