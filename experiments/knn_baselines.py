@@ -29,6 +29,7 @@ TRAINING = {"optimizer": "adam", "learning_rate": 1e-3, "batch": 64}
 BANKS = ("raw", "random", "kmeans", "pca", "backprop")
 BACKPROP = {"network": "64", "epochs": {4000: 20, 60000: 5}}  # the talk's epochs for so many images
 TALKS = 1000  # test images of the talk's small table, the first of the file
+CUTS = {"test1000": slice(0, TALKS), "test9000": slice(TALKS, None), "test10000": slice(None)}
 
 
 def load_mnist(args):
@@ -60,15 +61,16 @@ def trained(args, name, dataset, epochs, seed, variant=""):
 
 
 def add_arguments(parser):
-    parser.add_argument("--banks", default=",".join(BANKS), help="kernels, with commas between them")
-    parser.add_argument("--images", default="4000,60000", help="references, with commas between them")
+    parser.add_argument("--banks", nargs="+", choices=BANKS, default=BANKS, help="kernels (default: all)")
+    parser.add_argument("--images", nargs="+", type=int, choices=(4000, 60000), default=(4000, 60000),
+                        help="references (default: both)")
 
 
 def run(args):
     """k-NN on raw pixels and on random, k-means, PCA and backpropagated kernels, plain and deskewed."""
     train, test = load_mnist(args)
-    banks, rows = args.banks.split(","), []
-    for n in [int(text) for text in args.images.split(",")]:
+    banks, rows = args.banks, []
+    for n in args.images:
         part = train.take(np.arange(min(n, len(train))))
         right = {}  # (bank, variant) -> bool (seeds, n_test)
         for bank in tqdm(banks, desc=f"{n} references"):
@@ -77,8 +79,10 @@ def run(args):
                 right[bank, variant] = np.stack([scored(args, bank, variant, part, test, seed) for seed in seeds])
         rows += [row_of(args, bank, n, right) for bank in banks]
         images = part.source.images[part.positions]
-        draw(args.work / f"kernels-{len(part)}.png", {bank: bank_of(args, bank, part, images, 0, "plain").conv1
-                                                      for bank in banks if bank != "raw"})
+        learned = [bank for bank in banks if bank != "raw"]
+        if learned:
+            draw(args.work / f"kernels-{len(part)}.png",
+                 {bank: bank_of(args, bank, part, images, 0, "plain").conv1 for bank in learned})
     return rows
 
 
@@ -102,6 +106,13 @@ def scored(args, bank, variant, part, test, seed):
     return right
 
 
+def kept(work, bank, deskewed, n, seeds):
+    """What `scored` left in `work` for these seeds, bool (seeds, n_test); None where it has not done them all."""
+    variant = "deskewed" if deskewed else "plain"
+    files = [sorted(work.glob(f"baseline-{bank}-{variant}-*-{n}-{0 if bank == 'raw' else seed}")) for seed in seeds]
+    return np.stack([load_container(file[0], "knn-baseline")[1]["right"] for file in files]) if all(files) else None
+
+
 def bank_of(args, bank, part, images, seed, variant):
     """The kernels of one bank, learned on these training images alone; kept in --work."""
     file = args.work / f"kernels-{bank}-{variant}-{part.name}-{len(part)}-{seed}"
@@ -119,20 +130,19 @@ def bank_of(args, bank, part, images, seed, variant):
 
 def row_of(args, bank, n, right):
     """A bank's row: the test images that the talk did not use at 4,000 references, all of them at 60,000."""
-    cuts = {"test1000": slice(0, TALKS), "test9000": slice(TALKS, None), "test10000": slice(None)}
     main = "test9000" if n == 4000 and not args.quick else "test10000"
 
     def percent(variant, cut):
-        return 100 * right[bank, variant][:, cuts[cut]].mean(axis=1)
+        return 100 * right[bank, variant][:, CUTS[cut]].mean(axis=1)
 
     plain = percent("plain", main)
     conditions = {**KNN, "references": n, "test_images": main, "backprop": BACKPROP if bank == "backprop" else None}
     for variant in ("plain", "deskewed"):
         conditions[variant] = {cut: {"mean": percent(variant, cut).mean(), "std": spread(percent(variant, cut))}
-                               for cut in cuts if right[bank, variant][0, cuts[cut]].size}
+                               for cut in CUTS if right[bank, variant][0, CUTS[cut]].size}
         conditions[variant]["mcnemar_p"] = {
-            other if a == bank else a: mcnemar(right[a, variant][0, cuts[main]], right[other, variant][0, cuts[main]])
-            for a, other in combinations(args.banks.split(","), 2) if bank in (a, other)}
+            other if a == bank else a: mcnemar(right[a, variant][0, CUTS[main]], right[other, variant][0, CUTS[main]])
+            for a, other in combinations(args.banks, 2) if bank in (a, other)}
     return results.row(f"knn.baseline.{bank}.{n}", plain.mean(), "%", "higher", std=spread(plain), n=len(plain),
                        command=args.command, conditions=conditions)
 

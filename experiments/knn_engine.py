@@ -76,7 +76,7 @@ def _images(args):
 def _one(args, name, plan, seed, learning, scored):
     """Build and score the engine of one size and seed, or read what an earlier call kept of it."""
     kept = args.work / f"engine-{'quick-' * args.quick}{'held-out-' * args.validate}{name}-{seed}"
-    asked = {**dataclasses.asdict(plan), "of_bytes": SIZES[name], "images": len(learning[1])}
+    asked = {"format": 2, **dataclasses.asdict(plan), "of_bytes": SIZES[name], "images": len(learning[1])}
     asked = {key: list(value) if isinstance(value, tuple) else value for key, value in asked.items()}
     record = kept.with_suffix(".json")
     if record.exists() and read_json(record)["asked"] == asked:

@@ -15,7 +15,7 @@ import os
 import time
 
 import numpy as np
-from knn_baselines import KNN, TALKS, explained, load_mnist, spread
+from knn_baselines import BANKS, CUTS, KNN, TALKS, explained, kept, load_mnist, spread
 from matplotlib.figure import Figure
 from timing import in_turn
 from tqdm import tqdm
@@ -34,7 +34,9 @@ from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results
 from mxelm.reporting.plots import DPI
 
-PLAN = {"generations": 12, "population": 24, "sigma": 0.3, "sweeps": 1, "n_queries": 1000, "filters": None}
+PLAN = {"generations": 24, "population": 12, "sigma": 0.2, "sweeps": 1, "n_queries": 600, "filters": None}
+PROTOCOL = {"mode": "serial", "layers": ["conv2"], "fitness": "nca", "metric": "cosine", "conv1": "pool1",
+            "start": "kmeans", "listed": 128}  # with PLAN, what the rows stand for; other searches are printed alone
 QUICK_PLAN = {**PLAN, "generations": 2, "population": 4, "n_queries": 60, "filters": 2}
 ROLES = {  # images -> how many vote, are asked and validate in the search; overlapping where not so many are there
     60000: {"references": 4000, "queries": 6000, "validation": 5000},
@@ -48,19 +50,19 @@ DIFFERS = {
               "fitness is computed on, nor how many candidates it evaluates",
     "on test": "the talk says neither which images its fitness is computed on nor how many candidates it evaluates",
 }
-CUTS = {"test1000": slice(0, TALKS), "test9000": slice(TALKS, None), "test10000": slice(None)}
 
 
 def add_arguments(parser):
     """The flags of `evolve`."""
     add_cost_arguments(parser)
-    parser.add_argument("--mode", choices=MODES, default="serial", help="filter by filter, all filters against the "
+    parser.add_argument("--mode", choices=MODES, help="filter by filter, all filters against the "
                         "kernels as they were, or a whole layer as one individual (default: serial)")
-    parser.add_argument("--fitness", choices=KINDS, default="nca", help="the smooth surrogate or the accuracy itself")
-    parser.add_argument("--metric", choices=("l2", "cosine"), default="cosine", help="distance of the search")
-    parser.add_argument("--layers", default="conv2", help="conv2, or conv1,conv2")
-    parser.add_argument("--conv1", choices=("pool1", "conv2"), default="pool1", help="where conv1's filters are judged")
-    parser.add_argument("--start", choices=tuple(kernels.BANKS), default="kmeans", help="kernels to start from")
+    parser.add_argument("--fitness", choices=KINDS, help="the smooth surrogate (default) or the accuracy itself")
+    parser.add_argument("--metric", choices=("l2", "cosine"), help="distance of the search (default: cosine)")
+    parser.add_argument("--layers", nargs="+", choices=("conv1", "conv2"),
+                        help="whose filters are searched (default: conv2)")
+    parser.add_argument("--conv1", choices=("pool1", "conv2"), help="where conv1's filters are judged (default: pool1)")
+    parser.add_argument("--start", choices=tuple(kernels.BANKS), help="kernels to start from (default: kmeans)")
     parser.add_argument("--images", type=int, choices=tuple(ROLES), default=4000, help="references of the k-NN")
     parser.add_argument("--deskew", action="store_true", help="deskew all images first")
     parser.add_argument("--fitness-on-test", action="store_true", help="ask the talk's 1,000 test images in the search")
@@ -96,10 +98,15 @@ def chosen(args, defaults):
 def settings_of(args):
     """Everything that decides a seed's outcome, JSON-able."""
     roles = QUICK_ROLES if args.quick else ROLES[args.images]
-    return {"method": args.method, "mode": args.mode, "layers": args.layers.split(","), "fitness": args.fitness,
-            "metric": args.metric, "conv1": args.conv1, "start": args.start, "images": args.images,
-            "deskew": args.deskew, "fitness_on_test": args.fitness_on_test, "listed": args.listed or 128, **roles,
-            **chosen(args, QUICK_PLAN if args.quick else PLAN)}
+    settings = {"method": args.method, "images": args.images, "deskew": args.deskew,
+                "fitness_on_test": args.fitness_on_test, **roles, **chosen(args, plan_of(args))}
+    settings["n_queries"] = min(settings["n_queries"], TALKS if args.fitness_on_test else roles["queries"])
+    return settings
+
+
+def plan_of(args):
+    """What the rows of the table stand for."""
+    return {**PROTOCOL, **(QUICK_PLAN if args.quick else PLAN)}
 
 
 def evolution(args):
@@ -138,7 +145,8 @@ def evolved(args, settings, train, test, seed):
     draw_kernels(f"{file}.kernels.png", start, found.kernels)
     right = {name: scored(bank, train[0][:part], train[1][:part], *test)
              for name, bank in (("start", start), ("evolved", found.kernels))}
-    curve = [[record["best"], record["mean"]] for record in found.logbook]
+    records = sorted(found.logbook, key=lambda r: (r["layer"], r["sweep"], r["filter"] or 0, r["generation"]))
+    curve = [[record["best"], record["mean"]] for record in records]
     meta = {"settings": settings, "seed": seed, "seconds": found.seconds, "evaluations": found.evaluations,
             "rounds": found.rounds, "curve": curve}
     save_container(file, "knn-evolved", meta, right)
@@ -160,7 +168,6 @@ def search(args, settings, train, test, start, seed):
     fitness = KernelFitness(images, labels, np.arange(r), settings["fitness"], settings["metric"], KNN["k"],
                             settings["listed"], settings["conv1"], args.threads)
     plan = {key: settings[key] for key in ("method", "mode", "layers", *PLAN)}
-    plan["n_queries"] = min(plan["n_queries"], len(queries))
     with mapper(args) as over:
         return evolve(start, fitness, queries, validation, args.work / f"{name_of(settings)}-{seed}.run", args.resume,
                       over, True, seed=seed, **plan)
@@ -196,8 +203,11 @@ def rows_of(args, settings, done):
     cuts = {cut: part for cut, part in CUTS.items() if right["evolved"][0, part].size}  # few test images in --quick
     main = "test9000" if many == 4000 and not args.quick else "test10000"
     named = ["test10000"] if many == 60000 else list(cuts)
-    ids = {}  # what no id stands for is printed alone
-    if settings["fitness_on_test"]:
+    ids, plan = {}, plan_of(args)  # what no id stands for is printed alone
+    free = {"n_queries", "fitness"} if settings["fitness_on_test"] else {"n_queries"} if args.quick else set()
+    if any(settings[key] != plan[key] for key in set(plan) - free):
+        tqdm.write("another search than the table's: its figures are printed, and no row is written")
+    elif settings["fitness_on_test"]:
         if settings["method"] in ("cma", "pso") and many == 4000 and not settings["deskew"]:
             ids = {f"knn.{settings['method']}.fitness_on_test.4000": "test1000"}
     elif settings["method"] == "random" and not settings["deskew"]:
@@ -226,10 +236,15 @@ def rows_of(args, settings, done):
 
 
 def others(args, settings, done):
-    """What other methods with these settings got right, method -> (seeds, n): those whose seeds --work has already."""
-    found = {}
+    """What else --work holds of the same seeds: other methods with these settings, and the baselines' k-NN.
+
+    name -> bool (seeds, n), whether each test image was classified rightly.
+    """
+    seeds = [meta["seed"] for meta, _ in done]
+    found = {bank: right for bank in BANKS if (right := kept(args.work, bank, settings["deskew"], settings["images"],
+                                                             seeds)) is not None}
     for method in {"cma", "pso", "random"} - {settings["method"]}:
-        files = [args.work / f"{name_of({**settings, 'method': method})}-{meta['seed']}" for meta, _ in done]
+        files = [args.work / f"{name_of({**settings, 'method': method})}-{seed}" for seed in seeds]
         if all(file.exists() for file in files):
             found[method] = np.stack([load_container(file, "knn-evolved")[1]["evolved"] for file in files])
     return dict(sorted(found.items()))
@@ -285,13 +300,15 @@ def whole_search(args, settings, fitness, bank, queries):
     began = time.perf_counter()
     filters = args.filters or (2 if args.quick else 64)
     found = evolve(bank, fitness, queries, method=args.method, generations=settings["generations"],
-                   population=settings["population"], filters=filters, progress=True)
+                   population=settings["population"], sigma=settings["sigma"], filters=filters, progress=True)
     minutes = (time.perf_counter() - began) / 60
     conditions = {**settings, "method": args.method, "threads": args.threads, "filters": 64, "filters_run": filters,
                   "minutes_run": minutes, "evaluations_run": found.evaluations, "listed": fitness.listed,
                   "cores": len(os.sched_getaffinity(0)),
-                  "what": "all filters run to the end" if filters == 64 else "filters_run run to the end, times "
-                          f"64 / {filters}"}
+                  "what": "all filters run to the end"}
+    if filters < 64:
+        conditions["what"] = conditions["reason"] = f"the first {filters} of 64 filters run to the end, times " \
+                                                    f"{64 / filters:g}"
     return results.row("knn.evolution_minutes", minutes * 64 / filters, "minutes", "lower", command=args.command,
                        seconds=60 * minutes, conditions=conditions)
 

@@ -16,6 +16,7 @@ Finished seeds are kept in --work, from which a second call goes on. Source: Rad
 """
 import argparse
 import logging
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from timing import in_turn
 from tqdm import tqdm
 
 from mxelm.cli import options
+from mxelm.errors import MxelmError
 from mxelm.files import read_json, write_json
 from mxelm.knn_slicing import kernels, networks
 from mxelm.neighbours import References, vote
@@ -65,9 +67,9 @@ def accuracy(args):
     """The five networks with dense layers, trained as in the talk's table; the last epoch is scored."""
     train, test = load_mnist(args)
     rows = []
-    for column in args.columns.split(","):
+    for column in args.columns:
         n_train, n_test, epochs = COLUMNS[column]
-        for name in args.networks.split(","):
+        for name in args.networks:
             cells = []
             for seed in tqdm(range(args.seeds), desc=f"{name} neurons, {column}", leave=False):
                 file = args.work / f"accuracy-{train.name}-{name}-{column}-{seed}.json"
@@ -141,8 +143,11 @@ ARGUMENTS = {"baselines": knn_baselines.add_arguments, "evolve": knn_evolve.add_
 
 
 def add_accuracy_arguments(parser):
-    parser.add_argument("--columns", default=",".join(COLUMNS), help="training images and epochs, with commas between")
-    parser.add_argument("--networks", default="128,64,32,16,8", help="neurons of the first dense layer")
+    parser.add_argument("--columns", nargs="+", choices=tuple(COLUMNS), default=tuple(COLUMNS),
+                        help="training images and epochs (default: all)")
+    dense = networks.NAMES[:-1]
+    parser.add_argument("--networks", nargs="+", choices=dense, default=dense,
+                        help="neurons of the first dense layer (default: all)")
 
 
 def parsed(argv):
@@ -188,4 +193,9 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MxelmError as error:
+        sys.exit(f"knn_slicing.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("knn_slicing.py: interrupted; a second call goes on from what --work holds (evolve with --resume)")

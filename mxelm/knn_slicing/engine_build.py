@@ -27,8 +27,8 @@ class Plan:
     """What an engine is made of, but for the number of prototypes, which the bytes decide."""
 
     filters: tuple = (32, 64)
-    bits: tuple = (8, 8, 8)  # of kernels, map, prototypes
-    n_dims: int = 24
+    bits: tuple = (6, 6, 6)  # of kernels, map, prototypes
+    n_dims: int = 32
     n_components: int = 1600  # of the features, within which the map is learned
     n_subclasses: int = 4  # a class; more where n_dims needs them
     shrinkage: float = 0.02
@@ -38,13 +38,13 @@ class Plan:
     cost: str = "soft"
     sharpness: float = 0.5
     strength: float = 1.0  # of the distortions
-    polish: int = 2  # rounds for the prototypes alone, behind the quantised map
+    polish: int = 4  # rounds for the prototypes alone, behind the quantised map
 
 
 PLANS = {  # from so many bytes on
     TALK_BYTES: Plan(),
-    500_000: Plan(filters=(32, 128), n_dims=48),
-    4_500_000: Plan(filters=(32, 256), n_dims=64, n_components=2048, most_prototypes=1000),
+    500_000: Plan(filters=(32, 128), bits=(8, 8, 8), n_dims=48, rounds=16),
+    4_500_000: Plan(filters=(32, 256), bits=(8, 8, 8), n_dims=64, n_components=2048, rounds=12),
 }
 
 

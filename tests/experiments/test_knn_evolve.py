@@ -74,6 +74,28 @@ def test_mcnemar_against_the_start_and_other_methods(rows_of):
     assert "training images only" in row["conditions"]["reason"]  # 90 % where the talk prints 97.5
 
 
+def test_mcnemar_against_baselines_that_are_kept(rows_of, tmp_path):
+    import knn_baselines
+    for seed in range(2):
+        knn_baselines.save_container(tmp_path / f"baseline-pca-plain-mnist-4000-{seed}", "knn-baseline", {},
+                                     {"right": np.arange(10_000) % 2 == 0})
+    knn_baselines.save_container(tmp_path / "baseline-raw-plain-mnist-4000-0", "knn-baseline", {},
+                                 {"right": np.arange(10_000) % 2 == 0})  # knows no chance: one seed stands for all
+    knn_baselines.save_container(tmp_path / "baseline-random-plain-mnist-4000-0", "knn-baseline", {},
+                                 {"right": np.arange(10_000) % 2 == 0})  # seed 1 is missing
+    found = rows_of()["knn.cma.4000.test9000"]["conditions"]["test9000"]["mcnemar_p"]
+    assert set(found) == {"start", "pca", "raw"} and all(len(p) == 2 for p in found.values())
+    deskewed = rows_of("--deskew")["knn.cma.4000.test9000.deskewed"]
+    assert set(deskewed["conditions"]["test9000"]["mcnemar_p"]) == {"start"}
+
+
+@pytest.mark.parametrize("words", [["--mode", "parallel"], ["--start", "random"], ["--generations", "3"],
+                                   ["--fitness", "accuracy"], ["--layers", "conv1", "conv2"]], ids=" ".join)
+def test_another_search_than_the_table_s_has_no_row(rows_of, capsys, words):
+    assert not rows_of(*words)
+    assert "another search than the table's" in capsys.readouterr().out
+
+
 def test_evolve_goes_on_from_finished_seeds(rows, monkeypatch):
     first = rows("evolve", "--seeds", "1")
     import knn_evolve

@@ -85,7 +85,7 @@ def test_mcnemar_stands_for_the_banks_it_names(script):
              for variant in ("plain", "deskewed")}
 
     class Args:
-        banks, quick, command = "raw,random", False, ""
+        banks, quick, command = ("raw", "random"), False, ""
 
     row = knn_baselines.row_of(Args, "raw", 4000, right)
     assert row["conditions"]["test_images"] == "test9000" and row["std"] is None
