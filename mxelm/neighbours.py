@@ -50,7 +50,9 @@ class References:
             raise InputError(f"k must be an integer from 1 to the number of references, {n}; got {k}")
         centres = _Points(queries, self.metric, "queries")
         squared, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-        block = block or max(1, _SCREEN // n)
+        if block is not None and (not isinstance(block, (int, np.integer)) or block < 1):
+            raise InputError(f"block must be a number of queries from 1, got {block}")
+        block = block or max(1, min(_SCREEN // n, 4 * _CHUNK // d))
         for start in range(0, len(queries), block):
             rows, candidates = np.arange(start, min(start + block, len(queries))), 2 * k + 16
             while len(rows):
@@ -122,7 +124,7 @@ def _search(centres, points, rows, k, candidates):
     """Squared distances and indices (len(rows), k) of the best among so many candidates, and which are certified."""
     n = len(points.rows)
     reach = np.sqrt(max(points.squares.max(), centres.squares[rows].max()))
-    if candidates >= n // 2 or reach > _LARGEST32:
+    if candidates >= n // 2 or candidates * points.rows.shape[1] > 4 * _CHUNK or reach > _LARGEST32:
         squared, indices = _in_full(centres, points, rows, k)
         return squared, indices, np.ones(len(rows), bool)
     screen = _screen(centres, points, rows)

@@ -99,6 +99,25 @@ def test_blocks_change_nothing(metric, monkeypatch):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("block", [0, -1, 2.5])
+def test_a_block_is_a_number_of_queries(block):
+    with pytest.raises(InputError, match=f"from 1, got {block}"):
+        nearest(np.eye(3), np.eye(3), 1, block=block)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_memory_does_not_grow_with_long_rows(metric, monkeypatch):
+    rng = np.random.default_rng(8)
+    queries, references = (rng.random((n, 4000)).astype(np.float32) for n in (40, 600))
+    queries[0] = 0  # which no screening can certify under cosine
+    monkeypatch.setattr(neighbours, "_CHUNK", 1 << 15)
+    tracemalloc.start()
+    nearest(queries, references, 9, metric)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6  # the references alone, in float64, are 19 MB
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_memory_is_that_of_a_block(metric, monkeypatch):
     rng = np.random.default_rng(7)

@@ -63,7 +63,7 @@ class L2Channel:
 
     def tolerance(self, kth, positions):
         """How much float32 shares may move distances about `kth`."""
-        return 2 * (positions + 4) * _UNIT * kth
+        return 2 * (positions + 4) * _UNIT * kth + self.whole.rounding
 
     def rows(self, some, queries, references):
         """Distances of queries `some` to all references, with the channel's responses (s, positions), (r, ...)."""
@@ -135,8 +135,8 @@ class CosineChannel:
         return 1 - np.sqrt((1 - sine2) * cosine ** 2 + sine2)
 
     def tolerance(self, kth, positions):
-        """How much float32 shares may move a distance."""
-        return 2 * (positions + 4) * _UNIT
+        """How much float32 shares may move a distance: a dot product and two squared norms, on both sides."""
+        return 4 * (positions + 4) * _UNIT
 
     def rows(self, some, queries, references):
         """Distances of queries `some` to all references, with the channel's responses (s, positions), (r, ...)."""

@@ -5,6 +5,8 @@ import numpy as np
 from scipy import linalg
 from sklearn.cluster import KMeans
 
+from mxelm.errors import InputError
+
 BLOCK = 4096
 
 
@@ -37,6 +39,8 @@ def fit(x, labels, n_components, n_subclasses, n_dims, shrinkage, seed):
     means = np.stack([z[groups == g].mean(axis=0, dtype=np.float64) for g in range(groups.max() + 1)])
     share = np.bincount(groups) / len(groups)
     within = _scatter(z) - (means.T * share) @ means
+    if not np.trace(within) > 0:
+        raise InputError(f"{len(x)} samples are too few for {groups.max() + 1} subclasses: their scatter is zero")
     within[np.diag_indices_from(within)] += shrinkage * np.trace(within) / len(within)
     values, vectors = np.linalg.eigh(within)
     white = vectors / np.sqrt(values)

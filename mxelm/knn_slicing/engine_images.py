@@ -19,14 +19,14 @@ FAINT = 0.15  # of the strongest ink: less is paper
 def read_image(path):
     """The image file at `path` as uint8 (28, 28) in MNIST's form; FileError for one that is broken or blank.
 
-    A grey image that has 28x28 pixels already is taken as it is.
+    A grey image that has 28x28 pixels already and a dark border is taken as it is.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
     try:
         with strict_pillow(), Image.open(Path(path)) as opened:
-            if opened.size == (SIDE, SIDE) and opened.mode == "L":
-                return np.array(opened)
             grey = _grey(ImageOps.exif_transpose(opened))
+            if opened.size == (SIDE, SIDE) and opened.mode == "L" and _is_ready(grey):
+                return np.array(grey)
     except FileNotFoundError:
         raise FileError(f"there is no file {path}") from None
     except UnidentifiedImageError:
@@ -37,6 +37,15 @@ def read_image(path):
         return mnist_form(grey)
     except InputError as error:
         raise FileError(f"{path}: {error}") from None
+
+
+def _is_ready(image):
+    """Whether uint8 (28, 28) is bright on black, as MNIST's are."""
+    return np.median(_border(image)) < LEAST_CONTRAST and image.max() >= LEAST_CONTRAST
+
+
+def _border(image):
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def _grey(image):
@@ -68,8 +77,7 @@ def mnist_form(image):
 def _ink(image):
     """float64 (h, w): how far each pixel differs from the ground, 0..1, cut to the box of what is not faint."""
     image = image.astype(np.float64)
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    ink = image - np.median(border)
+    ink = image - np.median(_border(image))
     ink = np.maximum(ink if (ink ** 3).sum() > 0 else -ink, 0)  # the cube: a little noise everywhere does not count
     if ink.max() < LEAST_CONTRAST:
         raise InputError("the image shows nothing: it needs one character that stands out from an even ground")
@@ -85,7 +93,10 @@ def _fitted(ink):
     height, width = ink.shape
     scale = BOX / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(np.rint(255 * ink).astype(np.uint8)).resize(size, Image.BILINEAR), np.float64)
+    fitted = np.asarray(Image.fromarray(np.rint(255 * ink).astype(np.uint8)).resize(size, Image.BILINEAR), np.float64)
+    if not fitted.any():
+        raise InputError(f"the image shows specks, too small to be one character of {width}x{height} pixels")
+    return fitted
 
 
 def _centred(ink):

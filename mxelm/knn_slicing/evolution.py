@@ -45,19 +45,27 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # conv1 before conv2
+        for name in ("filters", "generations", "population", "sweeps", "n_queries", "seed"):
+            self._whole(name)
         if self.method not in strategies.METHODS:
             raise InputError(f"search method {self.method!r} is not known: use one of {', '.join(strategies.METHODS)}")
         if self.mode not in MODES:
             raise InputError(f"mode {self.mode!r} is not known: use one of {', '.join(MODES)}")
         if not self.layers or set(self.layers) - set(LAYERS) or len(set(self.layers)) < len(self.layers):
             raise InputError(f"layers are {', '.join(LAYERS)}, each at most once; got {', '.join(self.layers)}")
-        if min(self.generations, self.sweeps) < 1 or self.population < 4 or not self.sigma > 0:
-            raise InputError("a run needs one generation and one sweep or more, a population of 4 or more and sigma "
-                             f"above 0; got {self.generations}, {self.sweeps}, {self.population} and {self.sigma}")
+        if self.population < 4 or not self.sigma > 0:
+            raise InputError(f"a run needs a population of 4 or more and sigma above 0; got {self.population} and "
+                             f"{self.sigma}")
         if self.mode == "layer" and self.method == "cma":
             raise InputError("a full covariance matrix of a whole layer cannot be held (2.74 GB for conv2, DEAP holds "
                              "three): use sepcma")
+
+    def _whole(self, name):
+        value = getattr(self, name)
+        if value is not None and (not isinstance(value, (int, np.integer)) or value < (name != "seed")):
+            raise InputError(f"{name} must be a whole number from {int(name != 'seed')}, got {value}")
+        object.__setattr__(self, name, value if value is None else int(value))
 
     def stages(self, weights):
         """(layer, sweep, filters searched at once) in order; filter None is the whole layer."""
@@ -152,11 +160,11 @@ class _Run:
     """The state of a run, which a checkpoint holds whole between two generations."""
 
     def __init__(self, kernels, fitness, queries, validation, plan, map):
-        self.plan, self.fitness, self.validation = plan, fitness, validation
-        self.pool = np.asarray(queries, np.int64)
+        self.plan, self.fitness, self.pool = plan, fitness, fitness.indices_of(queries, "queries")
+        self.validation = None if validation is None else fitness.indices_of(validation, "validation images")
         if plan.n_queries is not None and not 1 <= plan.n_queries <= len(self.pool):
             raise InputError(f"{plan.n_queries} queries cannot be drawn from {len(self.pool)}")
-        if validation is not None and set(np.asarray(validation).tolist()) & set(self.pool.tolist()):
+        if validation is not None and set(self.validation.tolist()) & set(self.pool.tolist()):
             raise InputError("validation images are among the fitness queries: keep them apart")
         self.weights = self.round_start = weights_of(kernels)
         self.stages = plan.stages(self.weights)
@@ -174,7 +182,7 @@ class _Run:
         arrays = (fitness.images, fitness.labels, fitness.references, self.pool)
         known = json.loads(json.dumps(dataclasses.asdict(plan)))  # as a checkpoint will give it back
         self.identity = {**known, "start kernels": array_digest(*self.weights), "images": array_digest(*arrays),
-                         "validation": None if validation is None else array_digest(np.asarray(validation)),
+                         "validation": None if validation is None else array_digest(self.validation),
                          **{name: getattr(fitness, name) for name in ("kind", "metric", "k", "listed", "conv1")}}
 
     @property

@@ -49,12 +49,14 @@ class KernelFitness:
             if value not in known:
                 raise InputError(f"{name} {value!r} is not known: use one of {', '.join(known)}")
         self.images, self.labels, self.n_classes = images, labels.astype(np.int64), int(labels.max(initial=0)) + 1
-        self.references = self._indices(references, "references")
+        self.references = self.indices_of(references, "references")
         if len(np.unique(self.labels[self.references])) < 2:
             raise InputError("the references have one class only: there is nothing to tell apart")
-        if not 1 <= k < len(self.references) - 1:
-            raise InputError(f"k must lie between 1 and the {len(self.references)} references less two, got {k}")
-        self.kind, self.metric, self.k, self.conv1, self.threads = kind, metric, k, conv1, threads
+        if not isinstance(k, (int, np.integer)) or not 1 <= k < len(self.references) - 1:
+            raise InputError(f"k must be an integer from 1 to the {len(self.references)} references less two, got {k}")
+        if not isinstance(threads, (int, np.integer)) or threads < 1:
+            raise InputError(f"threads must be an integer from 1, got {threads}")
+        self.kind, self.metric, self.k, self.conv1, self.threads = kind, metric, int(k), conv1, int(threads)
         self.listed = max(listed, k + 1)
         self._forget()
 
@@ -119,7 +121,8 @@ class KernelFitness:
             raise InputError(f"candidates must be finite numbers (candidates, {wanted}), got shape {vectors.shape}")
         return vectors
 
-    def _indices(self, indices, name):
+    def indices_of(self, indices, name):
+        """`indices` as int64 (n,); InputError, which calls them `name`, unless they are images' here, each once."""
         indices = np.asarray(indices)
         if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu":
             raise InputError(f"{name} must be a list of indices of images, one or more")
@@ -140,7 +143,7 @@ class KernelFitness:
 
     def _distances(self, weights, layer, queries, run):
         """All distances between queries and references, of the layer's responses to them."""
-        queries = self._indices(queries, "queries")
+        queries = self.indices_of(queries, "queries")
         if layer == "conv1" and self.conv1 == "conv2":
             layer = "conv2"
         maps = self._inputs(weights, layer, run)
@@ -158,7 +161,7 @@ class KernelFitness:
         key += str(self._changes_all(task))
         if self._whole[0] != key:
             self._channels = {}
-            self._indices(task.queries, "queries")
+            self.indices_of(task.queries, "queries")
             rows = np.unique(np.concatenate([task.queries, self.references]))
             layer = "conv2" if self.conv1 == "conv2" else task.layer
             maps = self._inputs(task.weights, layer, run)[rows]

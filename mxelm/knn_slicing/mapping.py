@@ -4,6 +4,8 @@ The function (a KernelFitness's `evaluate`, with its images) is sent to each wor
 in the order of the tasks and are those of one process, bit for bit.
 """
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from mxelm.errors import EnvironmentProblem, FileError
 
@@ -11,7 +13,10 @@ _function = None  # in a worker process
 
 
 class Processes:
-    """`map` over so many processes of this machine; a context manager."""
+    """`map` over so many processes of this machine; a context manager.
+
+    Raises EnvironmentProblem when one of them dies, as without memory.
+    """
 
     def __init__(self, count):
         self.count, self._pool, self._sent = count, None, None
@@ -20,15 +25,18 @@ class Processes:
         if self._sent != function:
             self.close()
             # spawned, not forked: the threads of MXNet and of BLAS do not survive a fork
-            self._pool = multiprocessing.get_context("spawn").Pool(self.count, _install, (function,))
+            self._pool = ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), _install, (function,))
             self._sent = function
-        return self._pool.map(_call, list(tasks), chunksize=1)
+        try:
+            return list(self._pool.map(_call, tasks))
+        except BrokenProcessPool:
+            raise EnvironmentProblem("a worker process died, perhaps for want of memory: take fewer, and resume"
+                                     ) from None
 
     def close(self):
         """End the processes."""
         if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
+            self._pool.shutdown(cancel_futures=True)
             self._pool = self._sent = None
 
     def __enter__(self):

@@ -76,6 +76,10 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
     def score(self, images, y=None):
         """Accuracy, 0..1; y is left out for a Dataset, whose classes are matched by name."""
         images, classes, labels = _labelled(images, y)
+        check_is_fitted(self)
+        if (classes.dtype.kind == "U") != (self.classes_.dtype.kind == "U"):
+            raise InputError(f"labels like {classes[0]!r} cannot be compared with the classes of the fit, like "
+                             f"{self.classes_[0]!r}: give both as names or both as numbers")
         return float(np.mean(self.predict(images) == classes[labels]))
 
     @property

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from mxelm.errors import InputError
 from mxelm.knn_slicing import discriminant
 
 
@@ -14,6 +15,12 @@ def samples():
     means = rng.normal(0, 2, (4, 12))
     x = (means[labels] + rng.normal(size=(600, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
     return x + 7, labels
+
+
+def test_as_many_subclasses_as_samples_are_refused(samples):
+    x, labels = samples
+    with pytest.raises(InputError, match="8 samples are too few for 8 subclasses"):
+        discriminant.fit(x[:8], labels[:8], 8, 2, 3, 0.02, seed=0)
 
 
 def test_with_one_subclass_it_is_lda(samples):

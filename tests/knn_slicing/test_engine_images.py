@@ -67,8 +67,21 @@ def test_orientation_of_a_camera_is_followed(read):
 
 
 def test_28x28_grey_is_taken_as_it_is(read):
-    image = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    image = np.pad(np.random.default_rng(0).integers(0, 256, (26, 26), dtype=np.uint8), 1)
     np.testing.assert_array_equal(read(Image.fromarray(image)), image)
+
+
+def test_28x28_dark_on_light_is_turned(read):
+    made = read(drawn())
+    assert difference(read(Image.fromarray(255 - made)), made) < 2
+
+
+def test_specks_are_no_character(tmp_path):
+    image = np.full((2000, 2000), 255, np.uint8)
+    image[10, 10] = image[1900, 1900] = 0
+    Image.fromarray(image).save(tmp_path / "specks.png")
+    with pytest.raises(FileError, match="specks.png: the image shows specks"):
+        read_image(tmp_path / "specks.png")
 
 
 def test_what_has_mnists_form_already_keeps_it(read):
@@ -79,9 +92,10 @@ def test_what_has_mnists_form_already_keeps_it(read):
 
 @pytest.mark.parametrize("paper", [0, 128, 255])
 def test_blank_images_are_refused(tmp_path, paper):
-    Image.new("L", (60, 60), paper).save(tmp_path / "blank.png")
-    with pytest.raises(FileError, match="blank.png: the image shows nothing"):
-        read_image(tmp_path / "blank.png")
+    for side in (28, 60):
+        Image.new("L", (side, side), paper).save(tmp_path / "blank.png")
+        with pytest.raises(FileError, match="blank.png: the image shows nothing"):
+            read_image(tmp_path / "blank.png")
 
 
 def test_broken_and_missing_files_are_named(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 """Evolution: it improves, is a function of its seed, and survives interruption, processes and a cluster bit for bit."""
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_info
 
-from mxelm.errors import FileError, InputError
+from mxelm.errors import EnvironmentProblem, FileError, InputError
 from mxelm.files import save_container
 from mxelm.knn_slicing import kernels, mapping
 from mxelm.knn_slicing.candidates import weights_of
@@ -199,6 +200,15 @@ def test_processes_give_the_same_run(fitness, start, mode):
         assert_same(evolve(start, fitness, QUERIES, mode=mode, map=over, **SHORT), expected)
 
 
+def dying(task):
+    os._exit(1)
+
+
+def test_a_worker_that_dies_ends_the_run_in_a_sentence():
+    with mapping.Processes(2) as over, pytest.raises(EnvironmentProblem, match="a worker process died"):
+        over(dying, [1, 2, 3])
+
+
 def test_a_cluster_gives_the_same_run(fitness, start):
     distributed = pytest.importorskip("distributed")
     expected = evolve(start, fitness, QUERIES, mode="parallel", **SHORT)
@@ -225,10 +235,19 @@ def test_the_logbook_follows_deaps_idiom(fitness, start):
     assert "nevals" in str(book)
 
 
+def test_conv1_comes_before_conv2_and_numbers_may_be_numpys(fitness, start):
+    found = evolve(start, fitness, QUERIES, layers=("conv2", "conv1"), filters=np.int64(1), seed=np.int64(3), **SHORT)
+    assert [record["layer"] for record in found.logbook] == ["conv1"] * 3 + ["conv2"] * 3
+
+
 @pytest.mark.parametrize("change, message", [
     ({"method": "ga"}, "cma"), ({"mode": "both"}, "serial, parallel"), ({"layers": ("conv3",)}, "conv3"),
-    ({"layers": ()}, "conv1, conv2"), ({"generations": 0}, "one generation"), ({"population": 2}, "4 or more"),
-    ({"sigma": 0}, "sigma"), ({"n_queries": 121}, "121"), ({"validation": QUERIES[:2]}, "validation")])
+    ({"layers": ()}, "conv1, conv2"), ({"generations": 0}, "generations must be .* from 1"),
+    ({"population": 2}, "4 or more"),
+    ({"sigma": 0}, "sigma"), ({"n_queries": 121}, "121"), ({"validation": QUERIES[:2]}, "validation"),
+    ({"validation": np.arange(440, 460)}, "validation images must be indices in 0..449"),
+    ({"validation": []}, "validation images must be a list"), ({"filters": 0}, "filters must be a whole number from 1"),
+    ({"sweeps": 1.5}, "sweeps must be .* got 1.5"), ({"seed": -1}, "seed must be a whole number from 0")])
 def test_plans_that_cannot_be_run(fitness, start, change, message):
     with pytest.raises(InputError, match=message):
         evolve(start, fitness, QUERIES, **change)

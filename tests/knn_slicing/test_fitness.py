@@ -236,7 +236,8 @@ def test_votes_of_whole_matrices():
 
 @pytest.mark.parametrize("change, message", [
     ({"images": np.zeros((450, 28, 28))}, "uint8"), ({"labels": np.zeros(3, int)}, "one for each of 450"),
-    ({"labels": np.zeros(450, int)}, "one class"), ({"k": 299}, "k must lie"), ({"k": 0}, "k must lie"),
+    ({"labels": np.zeros(450, int)}, "one class"), ({"k": 299}, "k must be"),
+    ({"k": 0}, "k must be an integer"), ({"k": 2.5}, "k must be an integer"), ({"threads": 0}, "threads"),
     ({"kind": "f1"}, "accuracy, nca"), ({"metric": "l1"}, "l2, cosine"), ({"conv1": "pool2"}, "pool1, conv2"),
     ({"references": np.array([1, 1])}, "each once"), ({"references": np.array([450])}, "0..449"),
     ({"references": np.array([], int)}, "one or more")])

@@ -80,6 +80,11 @@ def test_a_checkpoint_and_a_dataset(tiny_checkpoint, image_folder):
     np.testing.assert_array_equal(model.predict(images), model.predict(dataset))
 
 
+def test_names_are_not_compared_with_numbers(fitted, digits):
+    with pytest.raises(InputError, match="'3' cannot be compared .* like 0: give both as names or both as numbers"):
+        fitted.score(digits[2][:1], np.array(["3"]))
+
+
 def test_bytes(fitted):
     assert fitted.bytes == {"kernels": 4 * 18_816, "references": 300 * (4 * 1600 + 8)}
 
