@@ -28,7 +28,7 @@ from tqdm import tqdm
 from mxelm import backbones, data, fused
 from mxelm.backbones import inception21k
 from mxelm.cli import options
-from mxelm.files import atomic_write, read_json, write_json
+from mxelm.files import atomic_write, make_folder, read_json, write_json
 from mxelm.fused.evaluation import evaluate
 from mxelm.fused.fit import extract
 from mxelm.reporting import results
@@ -109,7 +109,7 @@ def caltech101(args):
     else:
         dataset = data.load("caltech101", root=args.data, background=False)
         backbone = backbones.load(args.checkpoint)
-    args.work.mkdir(parents=True, exist_ok=True)
+    make_folder(args.work)
     kept = args.work / f"{dataset.name}-{backbone.name}-features.npy"
     if not kept.exists():  # for the baselines alone; the fused network stores none
         with atomic_write(kept) as temporary:
@@ -247,7 +247,7 @@ def main(argv=None):
     for row in rows:
         print(results.line(row))
     if args.quick:
-        args.work.mkdir(parents=True, exist_ok=True)
+        make_folder(args.work)
     file = args.work / "quick.json" if args.quick else Path("experiments/results/fused_elm.json")
     results.write(file, "fused_elm", rows)
     logging.info("%.0f s in all", time.perf_counter() - start)

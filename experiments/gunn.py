@@ -38,8 +38,8 @@ import numpy as np
 
 from mxelm import data, gunn
 from mxelm.cli import options
-from mxelm.errors import FileError, InputError, MxelmError
-from mxelm.files import read_json, require_writable, write_json
+from mxelm.errors import InputError, MxelmError
+from mxelm.files import make_folder, read_json, require_writable, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import plots, results
 from mxelm.runtime import mx
@@ -82,13 +82,6 @@ def build(settings, seed):
         network = gunn.gunn15(settings["classes"], settings["head"], settings["layer"], settings["momentum"], seed)
     network.hybridize(static_alloc=True, static_shape=True)
     return network
-
-
-def make_folder(path):
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {path}: {error.strerror}; choose another") from None
 
 
 def load_task(settings, args):

@@ -41,7 +41,6 @@ def add_arguments(parser):
 
 def run(args):
     """Rows knn.engine.<size>; finished engines and their scores are kept in --work."""
-    args.work.mkdir(parents=True, exist_ok=True)
     learning, scored = _images(args)
     rows = []
     for name in ("75k",) if args.quick else args.sizes:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from mxelm.cli import options
 from mxelm.errors import MxelmError
-from mxelm.files import read_json, write_json
+from mxelm.files import make_folder, read_json, write_json
 from mxelm.knn_slicing import kernels, networks
 from mxelm.neighbours import References, vote
 from mxelm.reporting import results
@@ -182,7 +182,7 @@ def main(argv=None):
     args = parsed(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     start = time.perf_counter()
-    args.work.mkdir(parents=True, exist_ok=True)
+    make_folder(args.work)
     rows = RUNS[args.run](args)
     for row in rows:
         print(results.line(row))

@@ -72,6 +72,17 @@ def read_json(path):
         raise FileError(f"{path} is not a JSON file: {error}") from None
 
 
+def make_folder(path, remedy="choose another"):
+    """Make a folder and those above it where they are missing, a Path; FileError, ending in `remedy`, if it cannot be.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {path}: {error.strerror}; {remedy}") from None
+    return path
+
+
 def require_writable(path):
     """Refuse an output path early, before hours of work, when its folder is missing or cannot be written."""
     path = Path(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mxelm.download import cache_folder, fetch_file
 from mxelm.errors import FileError, InputError
-from mxelm.files import require_writable, unpack
+from mxelm.files import make_folder, require_writable, unpack
 
 
 def known():
@@ -24,11 +24,7 @@ def fetch(name, folder=None, progress=False):
     entries = known()
     if name not in entries:
         raise InputError(f"{name!r} is not among the known weights: {', '.join(entries)}")
-    folder = Path(folder) if folder else cache_folder() / "weights"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror}") from None
+    folder = make_folder(folder or cache_folder() / "weights")
     prefix = folder / name
     require_writable(prefix)
     if not list(folder.glob(f"{name}-[0-9]*.params")):

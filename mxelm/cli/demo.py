@@ -1,6 +1,5 @@
 """mxelm demo: the main job on what ships, scikit-learn's digits through the small pretrained checkpoint."""
 import time
-from pathlib import Path
 
 from mxelm.cli import options
 from mxelm.cli.fit import summary
@@ -16,13 +15,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    from mxelm.errors import FileError
-    from mxelm.files import require_writable
-    folder = Path(args.out)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from None
+    from mxelm.files import make_folder, require_writable
+    folder = make_folder(args.out, "choose another with --out")
     require_writable(folder / "digits-symbol.json")
     start = time.perf_counter()
     if not args.json:

@@ -33,10 +33,7 @@ def run(args):
     files.require_writable(args.out)
     if args.hosts and args.address.startswith("127."):
         raise InputError(f"hosts cannot reach {args.address}: give this machine's --address in their network")
-    try:
-        Path(args.work).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {args.work}: {error.strerror}") from None
+    files.make_folder(args.work)
     files.require_writable(Path(args.work) / "job.json")
     dataset = options.load_data(args)
     if len(dataset) < args.workers:  # found out here, not by starting them

@@ -7,7 +7,7 @@ from pathlib import Path
 from mxelm.data.known import KNOWN
 from mxelm.download import cache_folder, fetch_file, search_folders
 from mxelm.errors import FileError
-from mxelm.files import file_hash, unpack, write_text
+from mxelm.files import file_hash, make_folder, unpack, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def fetch(name, place, progress=False):
     subfolder, patterns = KNOWN[name].layouts[0]
     folder = Path(place) / subfolder
     for item in KNOWN[name].downloads:
-        _make_folder(folder.parent if item.is_archive else folder)
+        make_folder(folder.parent if item.is_archive else folder, "name another root, or set MXELM_CACHE")
         if item.is_archive:
             _fetch_archive(name, item, folder, progress)
         elif not (folder / item.name).exists():
@@ -72,13 +72,6 @@ def _fetch_archive(name, item, folder, progress):
         os.replace(unpacked / folder.name, folder)
     if not item.hashes:  # none was published: at least what was fetched is on record
         write_text(folder.parent / f"{item.name}.sha256", f"{digest}  {item.name}\n")
-
-
-def _make_folder(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot write {folder}: {error.strerror}; name another root, or set MXELM_CACHE") from None
 
 
 def _candidates(known, places):
