@@ -76,6 +76,7 @@ def test_inference(rows):
         row = found[f"knn.inference_speedup.b{batch}"]
         milliseconds = row["conditions"]["milliseconds"]
         assert row["value"] == pytest.approx(milliseconds["full"] / milliseconds["400"])
+        assert row["conditions"]["speedup_of_small_engine"] > 0
 
 
 def test_mcnemar_stands_for_the_banks_it_names(script):
