@@ -206,6 +206,9 @@ def accuracy_row(args, settings, figures, id, which, **conditions):
 def cut_short(args, settings, figures, *reasons):
     """{"reason": why a run is less than it should be}, or nothing."""
     reasons, whole = [reason for reason in reasons if reason], RUNS[args.run]["epochs"]
+    other = {key: value for key, value in args.changed.items() if key not in ("epochs", "patience")}
+    if other:
+        reasons.append(f"another run than {args.run}: " + ", ".join(f"{key} {value}" for key, value in other.items()))
     if settings["epochs"] < whole:
         reasons.append(f"{settings['epochs']} of {whole} epochs: what there was time for")
     if any(len(f["history"]) < settings["epochs"] for f in figures):

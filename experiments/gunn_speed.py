@@ -13,6 +13,7 @@ import time
 from timing import in_turn, memory_mb
 
 from mxelm import gunn
+from mxelm.errors import EnvironmentProblem
 from mxelm.gunn.networks import HE_NORMAL
 from mxelm.reporting import results
 from mxelm.runtime import mx
@@ -46,7 +47,10 @@ def child(what, case, which, quick):
     """`times` (of a mode) or `peak` (of a form) of a case, measured in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, __file__, json.dumps([what, case, which, quick])]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise EnvironmentProblem(f"{what} of {case}, {which}, ended with code {done.returncode}: the step-by-step form "
+                                 "needs about 5 GB of memory")
     return json.loads(done.stdout.splitlines()[-1])
 
 

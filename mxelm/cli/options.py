@@ -113,9 +113,9 @@ def positive(text):
 
 
 def seed(text):
-    """An argparse type: an integer of at least 0, which is what NumPy's generators take."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    """An argparse type: an integer from 0 to 2^32 - 1, which is what all of NumPy's generators take."""
+    if not text.isdecimal() or int(text) >= 2 ** 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
     return int(text)
 
 

@@ -104,7 +104,7 @@ BAD_FIT = [
     (["--checkpoint", "{tmp}/nowhere"], 1, "nowhere"),
     (["--neurons", "0"], 2, "at least 1"),
     (["--neurons", "9" * 13], 1, "not enough memory"),
-    (["--seed", "-1"], 2, "at least 0"),
+    (["--seed", "-1"], 2, "from 0"), (["--seed", "4294967296"], 2, "to 4294967295"),
     (["--out", ""], 2, "does not end in a name"),
     (["--out", "{tmp}/"], 2, "does not end in a name"),
     (["--out", "{tmp}/checkpoint/tiny"], 1, "is the checkpoint that is read"),

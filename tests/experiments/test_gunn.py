@@ -205,7 +205,7 @@ def script(tmp_path, monkeypatch):
     (["train", "plain", "--epochs", "0"], "--epochs: '0' is not a whole number of at least 1"),
     (["train", "plain", "--patience", "-1"], "--patience: '-1' is not a whole number of at least 1"),
     (["train", "plain", "--seeds", "1", "1"], "seeds: each once, not 1 1"),
-    (["train", "plain", "--seeds", "-1"], "--seeds: '-1' is not a whole number of at least 0")])
+    (["train", "plain", "--seeds", "-1"], "--seeds: '-1' is not a whole number from 0")])
 def test_calls_that_are_not(arguments, told, script, capsys):
     with pytest.raises(SystemExit) as stopped:
         script(*arguments)
