@@ -155,6 +155,8 @@ def beside(name, settings, figures, args):
 def train(args):
     """One run over its seeds; rows of its accuracies, and the learning curves as a picture in --work."""
     settings = {**RUNS[args.run], **args.changed}
+    if args.not_run:
+        return not_run(args)
     if settings["network"] == "original" and (settings["head"] != "plain" or args.run in REPORTS_ALONE):
         raise InputError("the original's network ends in one linear layer and has its own BatchNorm: --head printed, "
                          f"{' and '.join(REPORTS_ALONE)} are for the report's alone")
@@ -168,6 +170,15 @@ def train(args):
         logging.info("%s, seed %d: %.2f %% of the test images", args.run, seed, 100 * figures[-1]["test3000"])
     draw_curves(args, figures)
     return ROWS.get(args.run, accuracy_rows)(args, settings, figures)
+
+
+def not_run(args):
+    """The rows of a run for which there was no time: no value, and why."""
+    classes = RUNS[args.run]["classes"]
+    ids = ["gunn.10class"] if args.run == "ten" else [f"gunn.{classes}class.{args.run}.{which}"
+                                                      for which in ("test3000", "test100")]
+    return [results.row(id, None, "%", "higher", command=args.command, conditions={
+        **RUNS[args.run], "reason": f"not run: {args.not_run}"}) for id in ids]
 
 
 def draw_curves(args, figures):
@@ -362,6 +373,7 @@ def parse(argv):
     command.add_argument("run", choices=tuple(RUNS))
     command.add_argument("--seeds", type=options.seed, nargs="+", default=[0])
     command.add_argument("--resume", action="store_true", help="keep finished seeds, go on from the last whole epoch")
+    command.add_argument("--not-run", metavar="WHY", help="train nothing: write the run's rows without a figure")
     for name in OVERRIDES:
         kind = type(REPORT.get(name, 1))
         choices = {"network": ("report", "original"), "head": ("plain", "printed"), "labels": tasks.LABELS,

@@ -171,6 +171,15 @@ def test_the_printed_recipe_tells_its_training_accuracies_and_how_short_it_was(m
     assert "100 of 50" not in longer["conditions"]["reason"]
 
 
+@pytest.mark.parametrize("run, ids", [("ten", {"gunn.10class"}), ("original_sunn", {
+    "gunn.3class.original_sunn.test3000", "gunn.3class.original_sunn.test100"})])
+def test_what_did_not_fit_is_a_row_that_says_so(module, run, ids):
+    rows = rows_of(module, "train", run, "--not-run", "a run takes three hours")
+    assert set(rows) == ids and not module.trained
+    for row in rows.values():
+        assert row["value"] is None and row["conditions"]["reason"] == "not run: a run takes three hours"
+
+
 def test_patience_reaches_the_training(module, monkeypatch):
     class Stop(Exception):
         pass
