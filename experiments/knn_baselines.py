@@ -130,7 +130,7 @@ def bank_of(args, bank, part, images, seed, variant):
 
 def row_of(args, bank, n, right):
     """A bank's row: the test images that the talk did not use at 4,000 references, all of them at 60,000."""
-    main = "test9000" if n == 4000 and not args.quick else "test10000"
+    main = "test10000" if args.quick else main_cut(n)
 
     def percent(variant, cut):
         return 100 * right[bank, variant][:, CUTS[cut]].mean(axis=1)
@@ -145,6 +145,11 @@ def row_of(args, bank, n, right):
             for a, other in combinations(args.banks, 2) if bank in (a, other)}
     return results.row(f"knn.baseline.{bank}.{n}", plain.mean(), "%", "higher", std=spread(plain), n=len(plain),
                        command=args.command, conditions=conditions)
+
+
+def main_cut(n):
+    """The test images of a row for n references: those that the talk did not use at 4,000, all of them at 60,000."""
+    return "test9000" if n == 4000 else "test10000"
 
 
 def spread(values):

@@ -1,11 +1,11 @@
 """k-NN slicing with evolved kernels: what the search finds, and what a fitness evaluation costs.
 
 A part of knn_slicing.py, which parses and writes. Question: what does evolution add to the kernels it starts from, at
-the same number of evaluations as random search? Protocol: search, validation and refusal see training images only.
-With 60,000 the first 4,000 vote in the search, the next 6,000 are asked (1,000 drawn anew for each filter) and 5,000
-further ones validate each sweep; with 4,000 all vote, the first 3,000 are asked, leave-one-out, and the last 1,000
-validate. The test images are scored once, with all references, by the k-NN of the baselines (k = 9, cosine);
-McNemar's exact test stands beside the difference to the start, and to the other methods whose seeds --work has already.
+the same number of evaluations as random search? Protocol: search, validation and refusal see training images only. The
+first 4,000 vote in the search, of the next 6,000 some are asked, drawn anew for each filter, and 5,000 further ones
+validate each sweep. Start and result are scored once on the test images, with 4,000 and with 60,000 references, by the
+k-NN of the baselines (k = 9, cosine); McNemar's exact test stands beside the difference to the start, and to whatever
+else --work holds of the same seeds.
 `--fitness-on-test` is what the talk may have done: its 1,000 test images are the fitness queries. No honest figure.
 """
 import hashlib
@@ -15,7 +15,7 @@ import os
 import time
 
 import numpy as np
-from knn_baselines import BANKS, CUTS, KNN, TALKS, explained, kept, load_mnist, spread
+from knn_baselines import BANKS, CUTS, KNN, TALKS, explained, kept, load_mnist, main_cut, spread
 from matplotlib.figure import Figure
 from timing import in_turn
 from tqdm import tqdm
@@ -38,10 +38,7 @@ PLAN = {"generations": 24, "population": 12, "sigma": 0.2, "sweeps": 1, "n_queri
 PROTOCOL = {"mode": "serial", "layers": ["conv2"], "fitness": "nca", "metric": "cosine", "conv1": "pool1",
             "start": "kmeans", "listed": 128}  # with PLAN, what the rows stand for; other searches are printed alone
 QUICK_PLAN = {**PLAN, "generations": 2, "population": 4, "n_queries": 60, "filters": 2}
-ROLES = {  # images -> how many vote, are asked and validate in the search; overlapping where not so many are there
-    60000: {"references": 4000, "queries": 6000, "validation": 5000},
-    4000: {"references": 4000, "queries": 3000, "validation": 1000},
-}
+ROLES = {"references": 4000, "queries": 6000, "validation": 5000}  # the first training images, one after the other
 QUICK_ROLES = {"references": 300, "queries": 200, "validation": 100}
 COST = {"references": 4000, "queries": 1000, "population": 64, "generations": 100, "rounds": 5, "sigma": 0.3}
 QUICK_COST = {**COST, "references": 300, "queries": 60, "population": 8, "generations": 2, "rounds": 2}
@@ -63,7 +60,6 @@ def add_arguments(parser):
                         help="whose filters are searched (default: conv2)")
     parser.add_argument("--conv1", choices=("pool1", "conv2"), help="where conv1's filters are judged (default: pool1)")
     parser.add_argument("--start", choices=tuple(kernels.BANKS), help="kernels to start from (default: kmeans)")
-    parser.add_argument("--images", type=int, choices=tuple(ROLES), default=4000, help="references of the k-NN")
     parser.add_argument("--deskew", action="store_true", help="deskew all images first")
     parser.add_argument("--fitness-on-test", action="store_true", help="ask the talk's 1,000 test images in the search")
     parser.add_argument("--sweeps", type=options.positive, help=f"over each layer (default: {PLAN['sweeps']})")
@@ -97,9 +93,9 @@ def chosen(args, defaults):
 
 def settings_of(args):
     """Everything that decides a seed's outcome, JSON-able."""
-    roles = QUICK_ROLES if args.quick else ROLES[args.images]
-    settings = {"method": args.method, "images": args.images, "deskew": args.deskew,
-                "fitness_on_test": args.fitness_on_test, **roles, **chosen(args, plan_of(args))}
+    roles = QUICK_ROLES if args.quick else ROLES
+    settings = {"method": args.method, "deskew": args.deskew, "fitness_on_test": args.fitness_on_test, **roles,
+                **chosen(args, plan_of(args))}
     settings["n_queries"] = min(settings["n_queries"], TALKS if args.fitness_on_test else roles["queries"])
     return settings
 
@@ -127,23 +123,25 @@ def prepared(dataset, args):
 
 def name_of(settings):
     """A file name: the main settings in words, all of them in a short digest."""
-    words = [settings[key] for key in ("method", "mode", "fitness", "start", "images")]
+    words = [settings[key] for key in ("method", "mode", "fitness", "start")]
     words += [word for word in ("deskew", "fitness_on_test") if settings[word]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return "-".join(["evolved", *map(str, words), digest])
 
 
 def evolved(args, settings, train, test, seed):
-    """(meta, arrays) of one seed: evolve, then score the kernels and those they started from on the test images."""
+    """(meta, arrays) of one seed: evolve, then score the kernels and those they started from on the test images.
+
+    arrays: bool (n_test,), whether each was classified rightly, by "start.<references>" and "evolved.<references>".
+    """
     file = args.work / f"{name_of(settings)}-{seed}"
     if file.exists():
         return load_container(file, "knn-evolved")
-    part = min(settings["images"], len(train[0]))
-    start = kernels.BANKS[settings["start"]](train[0][:part], seed)
+    start = kernels.BANKS[settings["start"]](train[0][:settings["references"]], seed)
     found = search(args, settings, train, test, start, seed)
     found.kernels.save(f"{file}.kernels")
     draw_kernels(f"{file}.kernels.png", start, found.kernels)
-    right = {name: scored(bank, train[0][:part], train[1][:part], *test)
+    right = {f"{name}.{many}": scored(bank, train[0][:many], train[1][:many], *test) for many in sizes_of(settings)
              for name, bank in (("start", start), ("evolved", found.kernels))}
     records = sorted(found.logbook, key=lambda r: (r["layer"], r["sweep"], r["filter"] or 0, r["generation"]))
     curve = [[record["best"], record["mean"]] for record in records]
@@ -153,18 +151,20 @@ def evolved(args, settings, train, test, seed):
     return meta, right
 
 
+def sizes_of(settings):
+    """With how many references the final k-NN is scored."""
+    return (4000,) if settings["fitness_on_test"] else (4000, 60000)
+
+
 def search(args, settings, train, test, start, seed):
     """The evolution itself; of the test images it sees none, but with --fitness-on-test."""
     r, q, v = (settings[role] for role in ("references", "queries", "validation"))
     if settings["fitness_on_test"]:
         images, labels = (np.concatenate([a[:r], b[:TALKS]]) for a, b in zip(train, test))
         queries, validation = np.arange(r, len(images)), None
-    elif settings["images"] > 4000:
+    else:
         images, labels = train[0][:r + q + v], train[1][:r + q + v]
         queries, validation = np.arange(r, r + q), np.arange(r + q, r + q + v)
-    else:
-        images, labels = train[0][:r], train[1][:r]
-        queries, validation = np.arange(q), np.arange(q, q + v)
     fitness = KernelFitness(images, labels, np.arange(r), settings["fitness"], settings["metric"], KNN["k"],
                             settings["listed"], settings["conv1"], args.threads)
     plan = {key: settings[key] for key in ("method", "mode", "layers", *PLAN)}
@@ -196,57 +196,72 @@ def scored(bank, references, reference_labels, images, labels):
 
 
 def rows_of(args, settings, done):
-    """A row for each cut of the test images that the ids know, means over the seeds."""
-    right = {name: np.stack([arrays[name] for _, arrays in done]) for name in ("start", "evolved")}
-    against = {"start": right["start"], **others(args, settings, done)}
-    many, suffix = settings["images"], ".deskewed" if settings["deskew"] else ""
-    cuts = {cut: part for cut, part in CUTS.items() if right["evolved"][0, part].size}  # few test images in --quick
-    main = "test9000" if many == 4000 and not args.quick else "test10000"
-    named = ["test10000"] if many == 60000 else list(cuts)
-    ids, plan = {}, plan_of(args)  # what no id stands for is printed alone
+    """A row for each number of references and cut of the test images that the ids know, means over the seeds."""
+    plan = plan_of(args)
     free = {"n_queries", "fitness"} if settings["fitness_on_test"] else {"n_queries"} if args.quick else set()
     if any(settings[key] != plan[key] for key in set(plan) - free):
         tqdm.write("another search than the table's: its figures are printed, and no row is written")
-    elif settings["fitness_on_test"]:
-        if settings["method"] in ("cma", "pso") and many == 4000 and not settings["deskew"]:
-            ids = {f"knn.{settings['method']}.fitness_on_test.4000": "test1000"}
-    elif settings["method"] == "random" and not settings["deskew"]:
-        ids = {f"knn.baseline.search.{many}": main}
-    elif settings["method"] in ("cma", "pso"):
-        ids = {f"knn.{settings['method']}.{many}.{cut}{suffix}": cut for cut in named}
-    conditions = {**KNN, **settings, "evaluations": done[0][0]["evaluations"],
-                  "minutes": [meta["seconds"] / 60 for meta, _ in done],
-                  "rounds": [meta["rounds"] for meta, _ in done]}
-    for cut, part in cuts.items():
+        ids = {}
+    else:
+        ids = ids_of(settings)
+    rows = []
+    for many in sizes_of(settings):
+        right = {name: np.stack([arrays[f"{name}.{many}"] for _, arrays in done]) for name in ("start", "evolved")}
+        conditions = conditions_of(args, settings, done, right, many)
+        for id, cut in ids.get(many, {}).items():
+            if cut not in conditions:  # digits have few test images
+                continue
+            values = 100 * right["evolved"][:, CUTS[cut]].mean(axis=1)
+            row = results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values), command=args.command,
+                              seconds=sum(meta["seconds"] for meta, _ in done),
+                              conditions={**conditions, "test_images": cut})
+            rows.append(explained(row, DIFFERS["on test" if settings["fitness_on_test"] else "honest"]))
+    return rows
+
+
+def ids_of(settings):
+    """Number of references -> id -> cut of the test images; nothing for searches that the table does not know."""
+    method, suffix = settings["method"], ".deskewed" if settings["deskew"] else ""
+    if method in ("cma", "pso") and settings["fitness_on_test"]:
+        return {} if suffix else {4000: {f"knn.{method}.fitness_on_test.4000": "test1000"}}
+    if method in ("cma", "pso"):
+        return {many: {f"knn.{method}.{many}.{cut}{suffix}": cut for cut in CUTS} for many in sizes_of(settings)}
+    if method == "random" and not suffix and not settings["fitness_on_test"]:
+        return {many: {f"knn.baseline.search.{many}": main_cut(many)} for many in sizes_of(settings)}
+    return {}
+
+
+def conditions_of(args, settings, done, right, many):
+    """Settings, and for each cut of the test images both accuracies and McNemar's test against all that is there."""
+    against = {"start": right["start"], **others(args, settings, done, many)}
+    conditions = {**KNN, **settings, "k_nn_references": many, "evaluations": done[0][0]["evaluations"],
+                  "minutes": [meta["seconds"] / 60 for meta, _ in done], "rounds": [meta["rounds"] for meta, _ in done]}
+    for cut, part in CUTS.items():
+        if not right["evolved"][0, part].size:
+            continue
         values = {name: 100 * found[:, part].mean(axis=1) for name, found in right.items()}
         conditions[cut] = {**{f"{name}_{what}": call(found) for name, found in values.items()
                               for what, call in (("mean", np.mean), ("std", spread))},
                            "mcnemar_p": {other: [mcnemar(a[part], b[part]) for a, b in zip(found, right["evolved"])]
                                          for other, found in against.items()}}
-        tqdm.write(f"{settings['method']} {many}{suffix} {cut}: start {values['start'].mean():.2f}, "
-                   f"evolved {values['evolved'].mean():.2f} {np.round(values['evolved'], 2)}")
-    rows = []
-    for id, cut in ids.items():
-        values = 100 * right["evolved"][:, CUTS[cut]].mean(axis=1)
-        row = results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values), command=args.command,
-                          seconds=sum(meta["seconds"] for meta, _ in done),
-                          conditions={**conditions, "test_images": cut})
-        rows.append(explained(row, DIFFERS["on test" if settings["fitness_on_test"] else "honest"]))
-    return rows
+        tqdm.write(f"{settings['method']}{', deskewed' * settings['deskew']}, {many} references, {cut}: start "
+                   f"{values['start'].mean():.2f}, evolved {values['evolved'].mean():.2f} "
+                   f"{np.round(values['evolved'], 2)}")
+    return conditions
 
 
-def others(args, settings, done):
+def others(args, settings, done, many):
     """What else --work holds of the same seeds: other methods with these settings, and the baselines' k-NN.
 
     name -> bool (seeds, n), whether each test image was classified rightly.
     """
     seeds = [meta["seed"] for meta, _ in done]
-    found = {bank: right for bank in BANKS if (right := kept(args.work, bank, settings["deskew"], settings["images"],
+    found = {bank: right for bank in BANKS if (right := kept(args.work, bank, settings["deskew"], many,
                                                              seeds)) is not None}
     for method in {"cma", "pso", "random"} - {settings["method"]}:
         files = [args.work / f"{name_of({**settings, 'method': method})}-{seed}" for seed in seeds]
         if all(file.exists() for file in files):
-            found[method] = np.stack([load_container(file, "knn-evolved")[1]["evolved"] for file in files])
+            found[method] = np.stack([load_container(file, "knn-evolved")[1][f"evolved.{many}"] for file in files])
     return dict(sorted(found.items()))
 
 

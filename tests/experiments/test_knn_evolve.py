@@ -26,10 +26,10 @@ def rows(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("words, ids", [
-    (["--method", "cma"], ["knn.cma.4000.test1000"]),
-    (["--method", "pso", "--images", "60000", "--deskew"], ["knn.pso.60000.test10000.deskewed"]),
+    (["--method", "cma"], ["knn.cma.4000.test1000", "knn.cma.60000.test10000"]),
+    (["--method", "pso", "--deskew"], ["knn.pso.60000.test10000.deskewed", "knn.pso.4000.test1000.deskewed"]),
     (["--method", "cma", "--fitness-on-test", "--fitness", "accuracy"], ["knn.cma.fitness_on_test.4000"]),
-    (["--method", "random", "--images", "60000"], ["knn.baseline.search.60000"]),
+    (["--method", "random"], ["knn.baseline.search.60000"]),
     (["--method", "sepcma", "--mode", "layer"], [])], ids=lambda words: " ".join(words))
 def test_evolve(rows, tmp_path, words, ids):
     found = rows("evolve", "--seeds", "1", *words)
@@ -50,7 +50,8 @@ def rows_of(monkeypatch, tmp_path):
         args = knn_slicing.parsed(["evolve", *words, "--work", str(tmp_path)])
         settings, rng = knn_evolve.settings_of(args), np.random.default_rng(0)
         done = [({"seed": seed, "seconds": 1.0, "evaluations": 9, "rounds": []},
-                 {"start": rng.random(10_000) < 0.8, "evolved": rng.random(10_000) < better}) for seed in range(2)]
+                 {f"{name}.{many}": rng.random(10_000) < p for name, p in (("start", 0.8), ("evolved", better))
+                  for many in knn_evolve.sizes_of(settings)}) for seed in range(2)]
         for meta, right in done:
             knn_evolve.save_container(tmp_path / f"{knn_evolve.name_of(settings)}-{meta['seed']}", "knn-evolved", meta,
                                       right)
@@ -59,7 +60,7 @@ def rows_of(monkeypatch, tmp_path):
     return made
 
 
-@pytest.mark.parametrize("words", [["--images", "60000"], ["--deskew"], ["--method", "random"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--deskew"], ["--method", "random"]], ids=" ".join)
 def test_fitness_on_test_has_one_id_and_no_other(rows_of, words):
     assert set(rows_of("--fitness-on-test")) == {"knn.cma.fitness_on_test.4000"}
     assert not rows_of("--fitness-on-test", *words)
@@ -125,14 +126,14 @@ def test_the_search_sees_no_test_image(rows, monkeypatch):
         return real(images, *rest)
 
     monkeypatch.setattr(knn_evolve, "KernelFitness", watched)
-    for words in ([], ["--images", "60000"], ["--fitness-on-test"]):
+    for words in ([], ["--fitness-on-test"]):
         rows("evolve", "--seeds", "1", *words)
 
     class args:
         quick = True
 
     train, test = ({image.tobytes() for image in part.source.images} for part in knn_evolve.load_mnist(args))
-    for images, on_test in zip(seen, (False, False, True)):
+    for images, on_test in zip(seen, (False, True)):
         there = {image.tobytes() for image in images}
         assert (there <= train) is not on_test and bool(there & (test - train)) is on_test
 
