@@ -329,15 +329,19 @@ def whole_search(args, settings, fitness, bank, queries):
 
 
 def draw_fitness(path, metas):
-    """Best and mean fitness of each generation, filter after filter; a line a seed."""
+    """What the searches gain, one filter's after the other's; a line a seed.
+
+    Each search asks other queries, some of which are harder: only gains over its own first generation add up.
+    """
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     for meta in metas:
-        curve = np.array(meta["curve"])
-        line, = axes.plot(curve[:, 0], label=f"seed {meta['seed']}, best")
-        axes.plot(curve[:, 1], color=line.get_color(), alpha=0.4, linewidth=0.6)
-    axes.set_xlabel("generation, filter after filter (queries are drawn anew for each)")
-    axes.set_ylabel({"nca": "mean log-probability", "accuracy": "accuracy"}[metas[0]["settings"]["fitness"]])
+        best = np.array(meta["curve"])[:, 0].reshape(-1, meta["settings"]["generations"])
+        gains = best - best[:, :1]
+        axes.plot((gains + (gains[:, -1].cumsum() - gains[:, -1])[:, None]).ravel(), label=f"seed {meta['seed']}")
+    axes.set_xlabel("generation, filter after filter")
+    axes.set_ylabel({"nca": "mean log-probability", "accuracy": "accuracy"}[metas[0]["settings"]["fitness"]]
+                    + " gained, best of each search")
     axes.legend(fontsize="small")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png")
