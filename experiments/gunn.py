@@ -206,12 +206,18 @@ def accuracy_row(args, settings, figures, id, which, **conditions):
             "constant_answer_of_the_first_100", "minutes")
     conditions |= cut_short(args, settings, figures, conditions.get("reason"))
     conditions["normalisation"] = "a channel" if per_channel(settings, args) else "one scalar"
-    conditions = {**settings, **conditions, "seeds": [{key: f.get(key) for key in kept} for f in figures], "curves": [
+    conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
         [[round(e[key], 4) for key in ("loss", "accuracy", "validation_accuracy")] for e in f["history"]]
         for f in figures]}
-    return results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
-                       n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),
-                       conditions=conditions)
+    row = results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
+                      n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),
+                      conditions=conditions)
+    return {**row, "git": trained_at(figures)}
+
+
+def trained_at(figures):
+    """The commits that the seeds were trained with, which may be older than the one that writes the row."""
+    return ", ".join(dict.fromkeys(f["git"] or "unknown" for f in figures))
 
 
 def cut_short(args, settings, figures, *reasons):
@@ -237,14 +243,14 @@ def control_rows(args, settings, figures):
         if other and other["settings"] == wanted:
             pairs.append((other, f))
     gains = np.array([100 * (other["test3000"] - f["test3000"]) for other, f in pairs])
-    few = "" if len(pairs) > 2 else f"{len(pairs)} seeds of both: what there was time for"
+    few = "" if len(pairs) > 2 else f"{len(pairs)} seed{'s' * (len(pairs) != 1)} of both: what there was time for"
     conditions = {**settings, "what": f"points of {gradual} less points of {args.run}, all test images, seed by seed",
                   "seeds": [f["seed"] for _, f in pairs], "by_seed": gains.tolist(),
                   **cut_short(args, settings, figures, few)}
-    return accuracy_rows(args, settings, figures) + [results.row(
-        f"gunn.{settings['classes']}class.{args.run}.gain", gains.mean() if len(pairs) else None, "%", "none",
-        std=gains.std(ddof=1) if len(pairs) > 1 else None, n=max(len(pairs), 1), command=args.command,
-        conditions=conditions)]
+    row = results.row(f"gunn.{settings['classes']}class.{args.run}.gain", gains.mean() if len(pairs) else None, "%",
+                      "none", std=gains.std(ddof=1) if len(pairs) > 1 else None, n=max(len(pairs), 1),
+                      command=args.command, conditions=conditions)
+    return [*accuracy_rows(args, settings, figures), {**row, "git": trained_at([f for pair in pairs for f in pair])}]
 
 
 def printed_rows(args, settings, figures):
@@ -301,10 +307,11 @@ def lost_row(args, settings, id, what, sides, **conditions):
     accuracies = {name: [f["test3000"] for f in figures] for name, figures in sides.items()}
     better, worse = accuracies.values()
     lost, figures = 100 * (np.array(better) - np.array(worse)), next(iter(sides.values()))
-    return results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
-                       command=args.command, conditions={
-                           **settings, **conditions, **cut_short(args, settings, figures), "what": what, **accuracies,
-                           "seeds": [f["seed"] for f in figures]})
+    row = results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
+                      command=args.command, conditions={
+                          **settings, **conditions, **cut_short(args, settings, figures), "what": what, **accuracies,
+                          "seeds": [f["seed"] for f in figures]})
+    return {**row, "git": trained_at([f for side in sides.values() for f in side])}
 
 
 ROWS = {"ten": ten_rows, "as_published": published_rows, "batchnorm": batchnorm_rows, "printed_plain": softmax_rows,
