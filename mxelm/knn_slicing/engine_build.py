@@ -33,18 +33,18 @@ class Plan:
     n_subclasses: int = 4  # a class; more where n_dims needs them
     shrinkage: float = 0.02
     most_prototypes: int = 2000  # a class
-    rounds: int = 24  # each with new distortions
+    rounds: int = 8  # each with new distortions
     rate: float = 2e-3  # Adam's first step; falls to a hundredth
     cost: str = "soft"
     sharpness: float = 0.5
     strength: float = 1.0  # of the distortions
-    polish: int = 4  # rounds for the prototypes alone, behind the quantised map
+    polish: int = 3  # rounds for the prototypes alone, behind the quantised map
 
 
 PLANS = {  # from so many bytes on
     TALK_BYTES: Plan(),
-    500_000: Plan(filters=(32, 128), bits=(8, 8, 8), n_dims=48, rounds=16),
-    4_500_000: Plan(filters=(32, 256), bits=(8, 8, 8), n_dims=64, n_components=2048, rounds=12),
+    500_000: Plan(filters=(32, 128), bits=(8, 8, 8), n_dims=48),
+    4_500_000: Plan(filters=(32, 256), bits=(8, 8, 8), n_dims=64, n_components=2048, rounds=6),
 }
 
 
