@@ -215,8 +215,18 @@ def rows_of(args, settings, done):
             row = results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values), command=args.command,
                               seconds=sum(meta["seconds"] for meta, _ in done),
                               conditions={**conditions, "test_images": cut})
-            rows.append(explained(row, DIFFERS["on test" if settings["fitness_on_test"] else "honest"]))
+            row = explained(row, DIFFERS["on test" if settings["fitness_on_test"] else "honest"])
+            reasons = [row["conditions"].get("reason"), refusals(done)]
+            row["conditions"].update({"reason": "; ".join(filter(None, reasons))} if any(reasons) else {})
+            rows.append(row)
     return rows
+
+
+def refusals(done):
+    """In words, how many seeds' results the validation images refused; None for none."""
+    count = sum(not any(r["accepted"] for r in meta["rounds"]) for meta, _ in done if meta["rounds"])
+    return count and (f"the validation images refused what {count} of {len(done)} searches found: there the kernels are "
+                      "those that the search started from")
 
 
 def ids_of(settings):

@@ -90,6 +90,14 @@ def test_mcnemar_against_baselines_that_are_kept(rows_of, tmp_path):
     assert set(deskewed["conditions"]["test9000"]["mcnemar_p"]) == {"start"}
 
 
+def test_a_refused_result_says_so(rows_of):
+    import knn_evolve
+    assert "refused" not in rows_of()["knn.cma.4000.test9000"]["conditions"].get("reason", "")
+    refused = [{"rounds": [{"accepted": False}]}, {"rounds": [{"accepted": True}]}, {"rounds": []}]
+    assert knn_evolve.refusals([(meta, None) for meta in refused]).startswith(
+        "the validation images refused what 1 of 3 searches found")
+
+
 @pytest.mark.parametrize("words", [["--mode", "parallel"], ["--start", "random"], ["--generations", "3"],
                                    ["--fitness", "accuracy"], ["--layers", "conv1", "conv2"]], ids=" ".join)
 def test_another_search_than_the_table_s_has_no_row(rows_of, capsys, words):
