@@ -225,8 +225,8 @@ def rows_of(args, settings, done):
 def refusals(done):
     """In words, how many seeds' results the validation images refused; None for none."""
     count = sum(not any(r["accepted"] for r in meta["rounds"]) for meta, _ in done if meta["rounds"])
-    return count and (f"the validation images refused what {count} of {len(done)} searches found: there the kernels are "
-                      "those that the search started from")
+    return count and (f"the validation images refused what {count} of {len(done)} searches found: there the kernels "
+                      "are those that the search started from")
 
 
 def ids_of(settings):
