@@ -41,7 +41,7 @@ def interrupted(tmp_path):
 @pytest.mark.timeout(900)  # three processes, which may share their cores with others
 def test_a_run_that_was_interrupted_goes_on(interrupted):
     folder, (code, out, err) = interrupted
-    assert code == 1 and "interrupted; `--resume` goes on" in err and "Traceback" not in err, err
+    assert code == 1 and "interrupted; `train` goes on" in err and "Traceback" not in err, err
     left = {path.name for path in (folder / "work").iterdir()}
     assert f"{FEW_FILES}-3.state" in left and f"{FEW_FILES}-3.figures.json" not in left
 
