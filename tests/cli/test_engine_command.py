@@ -10,7 +10,7 @@ from PIL import Image
 from mxelm.cli import main
 from mxelm.knn_slicing import engine_build, kernels
 
-SMALL = engine_build.Plan(filters=(6, 8), n_dims=4, n_components=40, n_subclasses=2, rounds=1, polish=1)
+SMALL = engine_build.Plan(filters=(6, 8), bits=(8, 8, 8), n_dims=4, n_components=40, n_subclasses=2, rounds=1, polish=1)
 
 
 @pytest.fixture
