@@ -5,10 +5,10 @@
     python experiments/knn_slicing.py engine --quick      a small one on digits; results go elsewhere
 
 Question: how much of a network's accuracy fits into the 75,264 bytes that the talk spends on kernels alone, and what
-do 0.5 and 4.5 MB add? Everything is counted: the file's size on disk. The plans of mxelm.knn_slicing.engine_build are
-compared on the last 10,000 training images, by other writers (--validate), never on test images. Beside each engine
-stands k-NN (k = 9) on all training images behind the same map: what condensing them into prototypes costs. Part of
-knn_slicing.py.
+do 0.5 and 4.5 MB add? Everything is counted: the file's size on disk. A plan of mxelm.knn_slicing.engine_build is to be
+judged by the last 10,000 training images, which other writers wrote (--validate), not by test images. Beside each
+engine stands k-NN (k = 9) on all training images behind the same map: what condensing them into prototypes costs. Part
+of knn_slicing.py.
 """
 import dataclasses
 import logging

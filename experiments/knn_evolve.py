@@ -225,8 +225,8 @@ def rows_of(args, settings, done):
 def refusals(done):
     """In words, how many seeds' results the validation images refused; None for none."""
     count = sum(not any(r["accepted"] for r in meta["rounds"]) for meta, _ in done if meta["rounds"])
-    return count and (f"the validation images refused what {count} of {len(done)} searches found: there the kernels "
-                      "are those that the search started from")
+    return (f"the validation images refused what {count} of {len(done)} searches found: there the kernels are those "
+            "that the search started from") if count else None
 
 
 def ids_of(settings):
@@ -263,7 +263,8 @@ def conditions_of(args, settings, done, right, many):
 def others(args, settings, done, many):
     """What else --work holds of the same seeds: other methods with these settings, and the baselines' k-NN.
 
-    name -> bool (seeds, n), whether each test image was classified rightly.
+    name -> bool (seeds, n), whether each test image was classified rightly; "random" are random kernels, "search" is
+    random search.
     """
     seeds = [meta["seed"] for meta, _ in done]
     found = {bank: right for bank in BANKS if (right := kept(args.work, bank, settings["deskew"], many,
@@ -271,7 +272,8 @@ def others(args, settings, done, many):
     for method in {"cma", "pso", "random"} - {settings["method"]}:
         files = [args.work / f"{name_of({**settings, 'method': method})}-{seed}" for seed in seeds]
         if all(file.exists() for file in files):
-            found[method] = np.stack([load_container(file, "knn-evolved")[1][f"evolved.{many}"] for file in files])
+            right = [load_container(file, "knn-evolved")[1][f"evolved.{many}"] for file in files]
+            found["search" if method == "random" else method] = np.stack(right)
     return dict(sorted(found.items()))
 
 

@@ -10,7 +10,8 @@
     python experiments/knn_slicing.py baselines --quick     any of them on digits, written elsewhere
 
 Question: what does evolving the kernels add, and what does the 74 KB engine weigh with its references? Protocol: the
-first 4,000 or all 60,000 training images of MNIST are references and learn everything; test images are scored once.
+first 4,000 or all 60,000 training images of MNIST are references, and what learns (but `evolve`, which asks further
+training images) learns from them; test images are scored once.
 At 4,000 the talk's 1,000 test images are the first of the file and the other 9,000 are images that it never used.
 Finished seeds are kept in --work, from which a second call goes on. Source: Radu, slides on experiments.
 """
