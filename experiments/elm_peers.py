@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from ending import in_sentences
 from scipy.linalg.blas import dgemm, dsyrk
 from tqdm import tqdm
 
@@ -244,4 +245,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences():
+        main()

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from ending import in_sentences
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -254,4 +255,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences("a second call goes on from what --work holds"):
+        main()

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from ending import in_sentences
 from timing import in_turn, memory_mb
 from tqdm import tqdm
 
@@ -257,4 +258,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences("the rows of finished parts are written"):
+        main()

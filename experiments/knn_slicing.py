@@ -17,7 +17,6 @@ Finished seeds are kept in --work, from which a second call goes on. Source: Rad
 """
 import argparse
 import logging
-import sys
 import time
 from pathlib import Path
 
@@ -25,12 +24,12 @@ import knn_baselines
 import knn_engine
 import knn_evolve
 import numpy as np
+from ending import in_sentences
 from knn_baselines import explained, load_mnist, spread
 from timing import in_turn
 from tqdm import tqdm
 
 from mxelm.cli import options
-from mxelm.errors import MxelmError
 from mxelm.files import make_folder, read_json, write_json
 from mxelm.knn_slicing import kernels, networks
 from mxelm.neighbours import References, vote
@@ -200,9 +199,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
+    with in_sentences("a second call goes on from what --work holds (evolve with --resume)"):
         main()
-    except MxelmError as error:
-        sys.exit(f"knn_slicing.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit("knn_slicing.py: interrupted; a second call goes on from what --work holds (evolve with --resume)")

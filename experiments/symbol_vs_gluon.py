@@ -29,12 +29,12 @@ import multiprocessing
 import os
 import re
 import signal
-import sys
 import time
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+from ending import in_sentences
 from matplotlib.figure import Figure
 from symbol_vs_gluon_ways import TASKS, WAYS, Problem, start
 from tqdm import tqdm
@@ -248,15 +248,11 @@ def main(argv=None):
     names = args.networks.split(",") if args.networks else ["cifar_resnet20_v1"] if args.quick else NETWORKS
     file = args.work / "quick.json" if args.quick else Path("experiments/results/symbol_vs_gluon.json")
     begun, steps = time.perf_counter(), len(settings["batches"]) * len(TASKS) * len(WAYS) * (args.repeats + 1)
-    try:
-        with tqdm(total=len(names) * steps, unit="timing") as bar:
-            for done, name in enumerate(names):
-                bar.set_description(name)
-                results.write(file, "symbol_vs_gluon", network_rows(name, settings, args, bar))
-                bar.update((done + 1) * steps - bar.n)  # ways that do not work
-    except KeyboardInterrupt:
-        logging.info("stopped; the rows of finished networks are in %s, go on with --networks", file)
-        sys.exit(130)
+    with tqdm(total=len(names) * steps, unit="timing") as bar:
+        for done, name in enumerate(names):
+            bar.set_description(name)
+            results.write(file, "symbol_vs_gluon", network_rows(name, settings, args, bar))
+            bar.update((done + 1) * steps - bar.n)  # ways that do not work
     rows = read_json(file)["rows"]
     print_table(rows)
     draw(file.with_suffix(".png"), rows)
@@ -264,4 +260,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with in_sentences("the rows of finished networks are written, go on with --networks"):
+        main()

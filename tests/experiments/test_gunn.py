@@ -41,7 +41,7 @@ def interrupted(tmp_path):
 @pytest.mark.timeout(900)  # three processes, which may share their cores with others
 def test_a_run_that_was_interrupted_goes_on(interrupted):
     folder, (code, out, err) = interrupted
-    assert code == 1 and "interrupted; `train` goes on" in err and "Traceback" not in err, err
+    assert code == 130 and "interrupted; `train` goes on" in err and "Traceback" not in err, err
     left = {path.name for path in (folder / "work").iterdir()}
     assert f"{FEW_FILES}-3.state" in left and f"{FEW_FILES}-3.figures.json" not in left
 
@@ -89,25 +89,31 @@ def test_the_published_labels_beside_constant_answers(tmp_path):
 # what is made of finished seeds
 
 @pytest.fixture
-def module(monkeypatch, tmp_path):
-    """The script as a module whose seeds take no time; `module.trained` lists what was asked for, (name, seed)."""
+def whole(monkeypatch, tmp_path):
+    """The script as a module, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(SCRIPT.parent))  # as when it is run as a script
     spec = importlib.util.spec_from_file_location("gunn_script", SCRIPT)
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
-    made.trained = []
+    return made
+
+
+@pytest.fixture
+def module(whole, monkeypatch):
+    """The script whose seeds take no time; `module.trained` lists what was asked for, (name, seed)."""
+    whole.trained = []
 
     def one_seed(name, settings, seed, args):
-        made.trained.append((name, seed))
+        whole.trained.append((name, seed))
         right = {"plain": 0.9, "printed": 0.4}.get(name, 0.7) + 0.01 * seed * (name == "plain")
         history = [{"epoch": epoch, "loss": 1.0, "accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 60.0}
                    for epoch in range(1, min(settings["epochs"], 3) + 1)]
         return {"seed": seed, "test3000": right, "test100": right, "answers": [], "answers_of_the_first_100": [],
                 "constant_answer": [0, 0.4], "constant_answer_of_the_first_100": [0, 0.4], "minutes": 1.0,
                 "history": history}
-    monkeypatch.chdir(tmp_path)
-    made.really_one_seed, made.one_seed = made.one_seed, one_seed
-    return made
+    monkeypatch.setattr(whole.runs, "one_seed", one_seed)
+    return whole
 
 
 def rows_of(module, *arguments):
@@ -180,18 +186,17 @@ def test_what_did_not_fit_is_a_row_that_says_so(module, run, ids):
         assert row["value"] is None and row["conditions"]["reason"] == "not run: a run takes three hours"
 
 
-def test_patience_reaches_the_training(module, monkeypatch):
+def test_patience_reaches_the_training(whole, monkeypatch):
     class Stop(Exception):
         pass
 
     def fit(*arguments, **options):
         assert options["patience"] == 3
         raise Stop
-    monkeypatch.setattr(module, "build", lambda settings, seed: None)
-    monkeypatch.setattr(module, "fit", fit)
-    monkeypatch.setattr(module, "one_seed", module.really_one_seed)
+    monkeypatch.setattr(whole.runs, "build", lambda settings, seed: None)
+    monkeypatch.setattr(whole.runs, "fit", fit)
     with pytest.raises(Stop):
-        module.main(["train", "plain", "--quick", "--patience", "3"])
+        whole.main(["train", "plain", "--quick", "--patience", "3"])
 
 
 # calls that are refused

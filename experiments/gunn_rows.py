@@ -1,0 +1,155 @@
+"""The rows and pictures that gunn.py makes of finished seeds."""
+import gunn_runs as runs
+import numpy as np
+
+from mxelm.files import read_json
+from mxelm.gunn import tasks
+from mxelm.reporting import plots, results
+
+CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
+
+
+def not_run(args):
+    """The rows of a run for which there was no time: no value, and why."""
+    classes = runs.RUNS[args.run]["classes"]
+    ids = ["gunn.10class"] if args.run == "ten" else [f"gunn.{classes}class.{args.run}.{which}"
+                                                      for which in ("test3000", "test100")]
+    return [results.row(id, None, "%", "higher", command=args.command, conditions={
+        **runs.RUNS[args.run], "reason": f"not run: {args.not_run}"}) for id in ids]
+
+
+def draw_curves(args, figures):
+    """RUN.png in --work: accuracy on the training images (a mean over the epoch) and on those that are watched."""
+    lines, by_time = {}, args.run == "ten"
+    for f in figures:
+        epochs = np.arange(1, len(f["history"]) + 1)
+        x = np.cumsum([entry["seconds"] for entry in f["history"]]) / 60 if by_time else epochs
+        for key, images in (("accuracy", "training"), ("validation_accuracy", "watched")):
+            lines[f"seed {f['seed']}, {images} images"] = x, [100 * entry[key] for entry in f["history"]]
+    plots.curves(args.work / f"{runs.stem(args.run, args)}.png", lines,
+                 "training time / minutes" if by_time else "epochs", "accuracy / %")
+
+
+def accuracy_rows(args, settings, figures):
+    """The accuracies of a run on all and on the first 100 test images."""
+    return [accuracy_row(args, settings, figures, f"gunn.{settings['classes']}class.{args.run}.{which}", which)
+            for which in ("test3000", "test100")]
+
+
+def accuracy_row(args, settings, figures, id, which, **conditions):
+    """The row of one accuracy, with all that tells how it came about."""
+    values = 100 * np.array([f[which] for f in figures])
+    kept = ("seed", "git", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
+            "constant_answer_of_the_first_100", "minutes")
+    conditions |= cut_short(args, settings, figures, conditions.get("reason"))
+    conditions["normalisation"] = "a channel" if runs.per_channel(settings, args) else "one scalar"
+    conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
+        [[round(e[key], 4) for key in ("loss", "accuracy", "validation_accuracy")] for e in f["history"]]
+        for f in figures]}
+    row = results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
+                      n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),
+                      conditions=conditions)
+    return {**row, "git": trained_at(figures)}
+
+
+def trained_at(figures):
+    """The commits that the seeds were trained with, which may be older than the one that writes the row."""
+    return ", ".join(dict.fromkeys(f["git"] or "unknown" for f in figures))
+
+
+def cut_short(args, settings, figures, *reasons):
+    """{"reason": why a run is less than it should be}, or nothing."""
+    reasons, whole = [reason for reason in reasons if reason], runs.RUNS[args.run]["epochs"]
+    other = {key: value for key, value in args.changed.items() if key not in ("epochs", "patience")}
+    if other:
+        reasons.append(f"another run than {args.run}: " + ", ".join(f"{key} {value}" for key, value in other.items()))
+    if settings["epochs"] < whole:
+        reasons.append(f"{settings['epochs']} of {whole} epochs: what there was time for")
+    if any(len(f["history"]) < settings["epochs"] for f in figures):
+        reasons.append(f"stopped early, after {', '.join(str(len(f['history'])) for f in figures)} epochs")
+    return {"reason": "; ".join(reasons)} if reasons else {}
+
+
+def control_rows(args, settings, figures):
+    """The control's accuracies, and the points by which the gradual run is better with the same seeds."""
+    gradual = CONTROLS[args.run]
+    wanted, pairs = {**settings, "layer": runs.RUNS[gradual]["layer"]}, []
+    for f in figures:
+        file = args.work / f"{runs.stem(gradual, args)}-{f['seed']}.figures.json"
+        other = read_json(file) if file.exists() else None
+        if other and other["settings"] == wanted:
+            pairs.append((other, f))
+    gains = np.array([100 * (other["test3000"] - f["test3000"]) for other, f in pairs])
+    few = "" if len(pairs) > 2 else f"{len(pairs)} seed{'s' * (len(pairs) != 1)} of both: what there was time for"
+    conditions = {**settings, "what": f"points of {gradual} less points of {args.run}, all test images, seed by seed",
+                  "seeds": [f["seed"] for _, f in pairs], "by_seed": gains.tolist(),
+                  **cut_short(args, settings, figures, few)}
+    row = results.row(f"gunn.{settings['classes']}class.{args.run}.gain", gains.mean() if len(pairs) else None, "%",
+                      "none", std=gains.std(ddof=1) if len(pairs) > 1 else None, n=max(len(pairs), 1),
+                      command=args.command, conditions=conditions)
+    return [*accuracy_rows(args, settings, figures), {**row, "git": trained_at([f for pair in pairs for f in pair])}]
+
+
+def printed_rows(args, settings, figures):
+    """The printed recipe's accuracies, those on its training images too, of which the report prints last and best."""
+    rows = accuracy_rows(args, settings, figures)
+    for id, call in (("train_last", lambda curve: curve[-1]), ("train_best", max)):
+        found = [{**f, id: call([entry["accuracy"] for entry in f["history"]])} for f in figures]
+        rows.append(accuracy_row(args, settings, found, f"gunn.{settings['classes']}class.printed.{id}", id))
+    return rows
+
+
+def ten_rows(args, settings, figures):
+    curve = [[round(np.cumsum([e["seconds"] for e in f["history"]])[i] / 60, 2), e["validation_accuracy"]]
+             for f in figures for i, e in enumerate(f["history"])]
+    reason = (f"{len(figures[0]['history'])} epochs on a processor, where the original trained 300 on four GPUs, and "
+              "kept the epoch with the best test error")
+    return [accuracy_row(args, settings, figures, "gunn.10class", "test3000", minutes_and_validation_accuracy=curve,
+                         test_images=sum(figures[0]["answers"]), reason=reason)]
+
+
+def published_rows(args, settings, figures):
+    task = f"gunn.{settings['classes']}class"
+    constant = {f"constant_answer.{name}": figure for name, figure in constant_answers(args, settings).items()}
+    rows = [accuracy_row(args, settings, figures, f"{task}.as_published.test100", "test100")]
+    return rows + [results.row(f"{task}.{name}", 100 * figure, "%", "none", command=args.command,
+                               conditions={"test_images": 100}) for name, figure in constant.items()]
+
+
+def constant_answers(args, settings):
+    """How often one answer for all is right on the report's 100 test images, by its labels and by the real ones."""
+    found = {}
+    for name in tasks.LABELS:
+        task, _ = runs.load_task({**settings, "labels": name}, args)
+        found[name.replace("-", "_")] = tasks.constant_answer(task.test.targets[:100], settings["classes"])[1]
+    return found
+
+
+def batchnorm_rows(args, settings, figures):
+    """The same weights, bit for bit, with running statistics that lag less: what the lag costs after an epoch."""
+    late = runs.beside("batchnorm-lagging", {**settings, "momentum": 0.99}, figures, args)
+    return [lost_row(args, settings, "gunn.batchnorm.running_statistics", "points lost with momentum 0.99",
+                     {"accuracy_with_0.9": figures, "accuracy_with_0.99": late}, momenta=[0.9, 0.99])]
+
+
+def softmax_rows(args, settings, figures):
+    """Points that the softmax between the dense layers costs: `printed` with the same seeds and epochs beside it."""
+    with_softmax = runs.beside("printed", {**settings, "head": "printed"}, figures, args)
+    return [lost_row(args, settings, "gunn.softmax_head", "points lost to softmax between the dense layers",
+                     {"plain": figures, "softmax": with_softmax})]
+
+
+def lost_row(args, settings, id, what, sides, **conditions):
+    """The row of what the second of two sides loses, seed by seed, on all test images."""
+    accuracies = {name: [f["test3000"] for f in figures] for name, figures in sides.items()}
+    better, worse = accuracies.values()
+    lost, figures = 100 * (np.array(better) - np.array(worse)), next(iter(sides.values()))
+    row = results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
+                      command=args.command, conditions={
+                          **settings, **conditions, **cut_short(args, settings, figures), "what": what, **accuracies,
+                          "seeds": [f["seed"] for f in figures]})
+    return {**row, "git": trained_at([f for side in sides.values() for f in side])}
+
+
+ROWS = {"ten": ten_rows, "as_published": published_rows, "batchnorm": batchnorm_rows, "printed_plain": softmax_rows,
+        "printed": printed_rows, **dict.fromkeys(CONTROLS, control_rows)}

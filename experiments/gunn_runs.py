@@ -1,0 +1,117 @@
+"""The runs of gunn.py: their recipes, and one seed of one of them, trained and scored once."""
+import argparse
+
+import numpy as np
+
+from mxelm import data, gunn
+from mxelm.files import read_json, write_json
+from mxelm.gunn import tasks
+from mxelm.reporting import results
+from mxelm.runtime import mx
+from mxelm.training import class_numbers, fit, flip_and_crop, steps, warmup_linear
+
+ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
+NESTEROV = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}}
+REPORT = {
+    "network": "report", "head": "plain", "layer": "fast", "labels": "real", "classes": 3, "images": 5000,
+    "epochs": 14, "batch": 50, **ADAM, "peak": 1e-3, "schedule": "warmup-linear", "augmentation": "flip and crop",
+    "momentum": 0.9,  # of BatchNorm's running statistics
+}
+PRINTED = {**REPORT, "head": "printed", "epochs": 50, "peak": 1e-3, "schedule": "constant", "augmentation": "none",
+           "momentum": 0.99}
+ORIGINAL = {**REPORT, "network": "original", **NESTEROV, "peak": 0.1}
+RUNS = {
+    "plain": REPORT,
+    "sunn": {**REPORT, "layer": "sunn"},
+    "original": ORIGINAL,
+    "original_sunn": {**ORIGINAL, "layer": "sunn"},
+    "printed": PRINTED,
+    "printed_plain": {**PRINTED, "head": "plain"},
+    "as_published": {**PRINTED, "labels": "as-published"},
+    "batchnorm": {**REPORT, "epochs": 1, "augmentation": "none", "schedule": "constant", "peak": 1e-3},
+    "ten": {**ORIGINAL, "classes": 10, "images": 49500, "batch": 100, "epochs": 6},
+}
+WATCHED = 500  # training images of the same classes beyond those trained on
+SCHEDULES = {"warmup-linear": lambda peak: warmup_linear(peak, 0.15), "steps": steps,
+             "constant": lambda peak: steps(peak, ())}
+AUGMENTATIONS = {"none": None, "flip and crop": flip_and_crop, "flip, crop and cycle": tasks.flip_crop_and_cycle}
+
+
+def build(settings, seed):
+    """The network of a run, initialised from `seed`, compiled."""
+    if settings["network"] == "original":
+        network = gunn.original_gunn15(settings["classes"], settings["layer"], seed)
+    else:
+        network = gunn.gunn15(settings["classes"], settings["head"], settings["layer"], settings["momentum"], seed)
+    network.hybridize(static_alloc=True, static_shape=True)
+    return network
+
+
+def load_task(settings, args):
+    """(Task, Preprocessing) of a run."""
+    if args.quick:
+        train, test = data.load("digits").split(0.3)
+        watched = 30
+    else:
+        train, test = (data.load("cifar10", root=args.data, split=part) for part in ("train", "test"))
+        watched = WATCHED
+    preprocessing = tasks.PER_CHANNEL if per_channel(settings, args) else tasks.one_scalar(train)
+    return tasks.task(train, test, range(settings["classes"]), settings["images"], watched,
+                      settings["labels"]), preprocessing
+
+
+def per_channel(settings, args):
+    """Whether a run normalises each channel by itself, as the original does, or all by the report's one scalar."""
+    return settings["augmentation"] != "none" or args.quick
+
+
+def one_seed(name, settings, seed, args):
+    """Train one network and score it once; a dict of figures."""
+    task, preprocessing = load_task(settings, args)
+    network, prefix = build(settings, seed), args.work / f"{stem(name, args)}-{seed}"
+    rows = settings["labels"] == "as-published"
+    history = fit(
+        network, task.train.gluon_loader(settings["batch"], preprocessing, shuffle=seed,
+                                         augment=AUGMENTATIONS[settings["augmentation"]]),
+        settings["epochs"], SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"],
+        settings["settings"], mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows),
+        task.validation.gluon_loader(250, preprocessing), f"{prefix}.state", args.resume, seed, progress=True,
+        patience=settings.get("patience"), any_rows=rows)
+    gunn.save(network, prefix, preprocessing, task.train.classes, trained_as=settings)
+    answers = decide(network, task.test, preprocessing)
+    right = answers == class_numbers(task.test.targets)
+    always, share = tasks.constant_answer(task.test.targets, settings["classes"])
+    few = task.test.targets[:100]
+    return {"seed": seed, "test3000": float(right.mean()), "test100": float(right[:100].mean()),
+            "answers": np.bincount(answers, minlength=settings["classes"]).tolist(),
+            "answers_of_the_first_100": np.bincount(answers[:100], minlength=settings["classes"]).tolist(),
+            "constant_answer": [always, share],
+            "constant_answer_of_the_first_100": tasks.constant_answer(few, settings["classes"]),
+            "minutes": sum(entry["seconds"] for entry in history) / 60, "history": history}
+
+
+def decide(network, dataset, preprocessing):
+    """The class of the highest score for each image, int64 (n,)."""
+    return np.concatenate([network(x).asnumpy().argmax(axis=1) for x, _ in dataset.gluon_loader(250, preprocessing)])
+
+
+def stem(name, args):
+    """How a run's files in --work begin: what a call changes is in it, so that no run takes up or replaces another."""
+    return "".join([name, *(f",{key}={value}" for key, value in args.changed.items()), ",quick" if args.quick else ""])
+
+
+def finished(name, settings, seed, args):
+    """The figures of one seed: those that --work holds with --resume, else `one_seed`'s, which are left there."""
+    file = args.work / f"{stem(name, args)}-{seed}.figures.json"
+    if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
+        file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another one's figures
+        commit = results.commit()
+        write_json(file, {"settings": settings, "git": commit, **one_seed(name, settings, seed, args)})
+    return read_json(file)
+
+
+def beside(name, settings, figures, args):
+    """The same seeds of a run that another one is compared with; what --work holds of it is never done again."""
+    return [finished(name, settings, f["seed"], argparse.Namespace(**{**vars(args), "resume": True})) for f in figures]
+
+
