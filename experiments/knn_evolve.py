@@ -96,6 +96,8 @@ def settings_of(args):
     roles = QUICK_ROLES if args.quick else ROLES
     settings = {"method": args.method, "deskew": args.deskew, "fitness_on_test": args.fitness_on_test, **roles,
                 **chosen(args, plan_of(args))}
+    if settings["fitness"] == "nca":
+        settings["tau"] = KernelFitness.TAU
     settings["n_queries"] = min(settings["n_queries"], TALKS if args.fitness_on_test else roles["queries"])
     return settings
 

@@ -36,6 +36,8 @@ class KernelFitness:
     Raises InputError for unknown options, sizes that do not match, one class only, a k the references cannot give.
     """
 
+    TAU = 0.2  # in medians of the k-th neighbour's distance; with 0.05 a few queries among strangers rule the mean
+
     def __init__(self, images, labels, references, kind="nca", metric="l2", k=9, listed=64, conv1="pool1", threads=1):
         images, labels = np.asarray(images), np.asarray(labels)
         if images.dtype != np.uint8 or images.ndim != 3 or min(images.shape[1:]) < 10:
@@ -99,10 +101,10 @@ class KernelFitness:
             return self._judge(self._distances(weights, layer, queries, run), queries, kind, tau)
 
     def temperature(self, weights, layer, queries):
-        """tau for "nca": 0.05 times the median distance of the k-th neighbour under these weights."""
+        """tau for "nca": TAU times the median distance of the k-th neighbour under these weights."""
         with self._running() as run:
             distances = self._distances(weights, layer, queries, run).distances
-        return 0.05 * float(np.median(np.partition(distances, self.k - 1, axis=1)[:, self.k - 1])) or 1.0
+        return self.TAU * float(np.median(np.partition(distances, self.k - 1, axis=1)[:, self.k - 1])) or 1.0
 
     @contextlib.contextmanager
     def _running(self):
