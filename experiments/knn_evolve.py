@@ -2,7 +2,7 @@
 
 A part of knn_slicing.py, which parses and writes. Question: what does evolution add to the kernels it starts from, at
 the same number of evaluations as random search? Protocol: search, validation and refusal see training images only. The
-first 4,000 vote in the search, of the next 6,000 some are asked, drawn anew for each filter, and 5,000 further ones
+first 4,000 vote in the search, of the next 6,000 some are asked, drawn anew for each filter, and 20,000 further ones
 validate each sweep. Start and result are scored once on the test images, with 4,000 and with 60,000 references, by the
 k-NN of the baselines (k = 9, cosine); McNemar's exact test stands beside the difference to the start, and to whatever
 else --work holds of the same seeds.
@@ -38,7 +38,7 @@ PLAN = {"generations": 24, "population": 12, "sigma": 0.2, "sweeps": 1, "n_queri
 PROTOCOL = {"mode": "serial", "layers": ["conv2"], "fitness": "nca", "metric": "cosine", "conv1": "pool1",
             "start": "kmeans", "listed": 128}  # with PLAN, what the rows stand for; other searches are printed alone
 QUICK_PLAN = {**PLAN, "generations": 2, "population": 4, "n_queries": 60, "filters": 2}
-ROLES = {"references": 4000, "queries": 6000, "validation": 5000}  # the first training images, one after the other
+ROLES = {"references": 4000, "queries": 6000, "validation": 20000}  # the first training images, one after the other
 QUICK_ROLES = {"references": 300, "queries": 200, "validation": 100}
 COST = {"references": 4000, "queries": 1000, "population": 64, "generations": 100, "rounds": 5, "sigma": 0.3}
 QUICK_COST = {**COST, "references": 300, "queries": 60, "population": 8, "generations": 2, "rounds": 2}
