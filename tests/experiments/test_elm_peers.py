@@ -1,22 +1,17 @@
 """The peers' script: every way it can run here solves the same problem, and what cannot run says why."""
-import importlib.util
+import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mxelm.reporting import results
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "elm_peers.py"
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("elm_peers", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import elm_peers
+    return elm_peers
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 """The experiment of paper 3 on digits, as one runs it: interrupted, resumed, with the published labels, refused."""
-import importlib.util
 import json
 import os
 import runpy
@@ -91,18 +90,15 @@ def test_the_published_labels_beside_constant_answers(tmp_path):
 @pytest.fixture
 def whole(monkeypatch, tmp_path):
     """The script as a module, in an empty folder."""
+    import gunn
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))  # as when it is run as a script
-    spec = importlib.util.spec_from_file_location("gunn_script", SCRIPT)
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    return gunn
 
 
 @pytest.fixture
 def module(whole, monkeypatch):
     """The script whose seeds take no time; `module.trained` lists what was asked for, (name, seed)."""
-    whole.trained = []
+    monkeypatch.setattr(whole, "trained", [], raising=False)
 
     def one_seed(name, settings, seed, args):
         whole.trained.append((name, seed))
@@ -206,7 +202,6 @@ def script(tmp_path, monkeypatch):
     """A function that runs the script in this process."""
     def run(*arguments):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.syspath_prepend(str(SCRIPT.parent))
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         runpy.run_path(str(SCRIPT), run_name="__main__")
     return run

@@ -1,28 +1,7 @@
 """Evolution's part of paper 2's experiment on digits: rows under their ids, finished seeds kept, votes equal."""
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-
-
-@pytest.fixture
-def rows(monkeypatch, tmp_path):
-    """A function: the rows that a quick run writes, by id."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    import knn_slicing
-
-    from mxelm.knn_slicing import kernels
-    monkeypatch.setattr(kernels, "PATCHES", 5000)
-
-    def run(*words):
-        knn_slicing.main([*words, "--quick", "--work", str(tmp_path)])
-        file = tmp_path / "quick.json"
-        return {row["id"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
-
-    return run
 
 
 @pytest.mark.parametrize("words, ids", [
@@ -40,9 +19,8 @@ def test_evolve(rows, tmp_path, words, ids):
 
 
 @pytest.fixture
-def rows_of(monkeypatch, tmp_path):
+def rows_of(tmp_path):
     """A function: rows of two made-up seeds, by id, for the words of `evolve`."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     import knn_evolve
     import knn_slicing
 

@@ -1,31 +1,7 @@
 """The experiment of paper 2: the counts of the talk, and every table on digits, finished seeds kept."""
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    import knn_slicing
-
-    from mxelm.knn_slicing import kernels
-    monkeypatch.setattr(kernels, "PATCHES", 2000)
-    return knn_slicing
-
-
-@pytest.fixture
-def rows(script, tmp_path):
-    """A function: the rows that a quick run writes, by id."""
-    def run(*words):
-        script.main([*words, "--quick", "--work", str(tmp_path)])
-        return {row["id"]: row for row in json.loads((tmp_path / "quick.json").read_text())["rows"]}
-
-    return run
 
 
 def test_sizes_are_the_talks(rows):
@@ -79,7 +55,7 @@ def test_inference(rows):
         assert row["conditions"]["speedup_of_small_engine"] > 0
 
 
-def test_mcnemar_stands_for_the_banks_it_names(script):
+def test_mcnemar_stands_for_the_banks_it_names(knn_slicing):
     import knn_baselines
     rng = np.random.default_rng(0)
     right = {(bank, variant): rng.random((1, 2000)) < p for bank, p in (("raw", 0.9), ("random", 0.8))

@@ -11,19 +11,17 @@ import pytest
 from mxelm.reporting import results
 from mxelm.runtime import mx
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-SCRIPT = EXPERIMENTS / "symbol_vs_gluon.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "symbol_vs_gluon.py"
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+def script():
     import symbol_vs_gluon
     return symbol_vs_gluon
 
 
 @pytest.fixture
-def ways(script):
+def ways():
     import symbol_vs_gluon_ways
     return symbol_vs_gluon_ways
 
