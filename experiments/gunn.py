@@ -41,7 +41,7 @@ from ending import in_sentences
 from mxelm import gunn
 from mxelm.cli import options
 from mxelm.errors import InputError
-from mxelm.files import make_folder, require_writable
+from mxelm.files import make_folder
 from mxelm.gunn import tasks
 from mxelm.reporting import results
 from mxelm.runtime import mx
@@ -114,8 +114,15 @@ def checkpoint(args):
                                     "what": "largest difference of the scores, relative to the largest score"})]
 
 
-OVERRIDES = ("network", "head", "layer", "labels", "classes", "images", "epochs", "batch", "augmentation", "schedule",
-             "peak", "patience")
+OVERRIDES = {  # of a run's settings: what each is
+    "network": "the report's or the original's", "head": "ReLU or, as printed, softmax between the dense layers",
+    "layer": "how the channels are updated", "labels": "of the images", "classes": "the first so many of the ten",
+    "images": "the first so many of these classes", "epochs": "of the training", "batch": "images a step",
+    "augmentation": "of the training images", "schedule": "of the learning rate", "peak": "highest learning rate",
+    "patience": "stop after so many epochs without a gain on the watched images"}
+CHOICES = {"network": ("report", "original"), "head": ("plain", "printed"), "labels": tasks.LABELS,
+           "layer": ("fast", "step-by-step", "sunn"), "augmentation": tuple(runs.AUGMENTATIONS),
+           "schedule": tuple(runs.SCHEDULES)}
 
 
 def parse(argv):
@@ -123,24 +130,23 @@ def parse(argv):
     commands = parser.add_subparsers(dest="command_name", metavar="params|speed|checkpoint|train", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--work", type=Path, default=Path("gunn-work"),
-                        help="folder for checkpoints and finished seeds; a second call with --resume goes on from it")
+                        help="folder for checkpoints and finished seeds; `train --resume` goes on from it")
     common.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
     common.add_argument("--quick", action="store_true", help="digits, and few steps; written to quick.json in --work")
     common.add_argument("--out", type=Path, help="result file (default: experiments/results/gunn.json)")
     for name in ("params", "speed", "checkpoint", "train"):
         command = commands.add_parser(name, parents=[common], help=COMMANDS[name].__doc__)
-    command.add_argument("run", choices=tuple(runs.RUNS))
-    command.add_argument("--seeds", type=options.seed, nargs="+", default=[0])
+    command.add_argument("run", choices=tuple(runs.RUNS), help="what to train; `gunn.py --help` tells what each is")
+    command.add_argument("--seeds", type=options.seed, nargs="+", default=[0],
+                         help="each a run of its own (default: 0)")
     command.add_argument("--resume", action="store_true", help="keep finished seeds, go on from the last whole epoch")
     command.add_argument("--not-run", metavar="WHY", help="train nothing: write the run's rows without a figure")
-    for name in OVERRIDES:
+    changes = command.add_argument_group("instead of the run's own settings", "with a real set these need --out")
+    for name, what in OVERRIDES.items():
         kind = type(runs.REPORT.get(name, 1))
-        choices = {"network": ("report", "original"), "head": ("plain", "printed"), "labels": tasks.LABELS,
-                   "layer": ("fast", "step-by-step", "sunn"), "augmentation": tuple(runs.AUGMENTATIONS),
-                   "schedule": tuple(runs.SCHEDULES)}.get(name)
-        command.add_argument(f"--{name}", type=options.positive if kind is int else kind, choices=choices, help=(
-            "stop after so many epochs without a gain on the watched images" if name == "patience" else
-            "instead of the run's own") + "; needs --out")
+        changes.add_argument(f"--{name}", type={int: options.positive, float: options.above_zero}.get(kind, kind),
+                             choices=CHOICES.get(name), help=what,
+                             metavar="{" + ", ".join(map(repr, CHOICES[name])) + "}" if name in CHOICES else None)
     args = parser.parse_args(argv)
     args.changed = {}
     if args.command_name == "train":
@@ -165,12 +171,13 @@ def main(argv=None):
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/gunn.json"))
-    make_folder(out.parent)
-    require_writable(out)  # before hours of work
+    results.require_writable(out, "gunn")
     rows = COMMANDS[args.command_name](args)
     for row in rows:
         print(results.line(row))
     results.write(out, "gunn", rows)
+    if args.quick:
+        print("these are digits under the table's names: trials of the script, no figures")
 
 
 if __name__ == "__main__":

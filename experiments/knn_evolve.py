@@ -21,6 +21,7 @@ from timing import in_turn
 from tqdm import tqdm
 
 from mxelm.cli import options
+from mxelm.errors import InputError
 from mxelm.files import atomic_write, load_container, save_container
 from mxelm.knn_slicing import kernels, mapping
 from mxelm.knn_slicing.candidates import Task, plugged, vector_of, weights_of
@@ -52,6 +53,7 @@ DIFFERS = {
 def add_arguments(parser):
     """The flags of `evolve`."""
     add_cost_arguments(parser)
+    parser.add_argument("--resume", action="store_true", help="go on from an interrupted search's checkpoint")
     parser.add_argument("--mode", choices=MODES, help="filter by filter, all filters against the "
                         "kernels as they were, or a whole layer as one individual (default: serial)")
     parser.add_argument("--fitness", choices=KINDS, help="the smooth surrogate (default) or the accuracy itself")
@@ -80,11 +82,6 @@ def add_cost_arguments(parser):
     parser.add_argument("--threads", type=options.positive, default=1, help="of this process")
 
 
-def run(args):
-    """Kernels by evolution, or the cost of a fitness evaluation."""
-    return cost(args) if args.run == "fitness" else evolution(args)
-
-
 def chosen(args, defaults):
     """The defaults with what was given on the command line."""
     return {name: value if getattr(args, name, None) is None else getattr(args, name)
@@ -98,7 +95,6 @@ def settings_of(args):
                 **chosen(args, plan_of(args))}
     if settings["fitness"] == "nca":
         settings["tau"] = KernelFitness.TAU
-    settings["n_queries"] = min(settings["n_queries"], TALKS if args.fitness_on_test else roles["queries"])
     return settings
 
 
@@ -108,8 +104,10 @@ def plan_of(args):
 
 
 def evolution(args):
-    """Kernels by CMA-ES, PSO or random search, scored once on the test images; finished seeds stay in --work."""
+    """Kernels by CMA-ES, PSO or random search, scored once on the test images."""
     settings = settings_of(args)
+    if (args.workers or args.cluster) and settings["mode"] != "parallel":
+        raise InputError("--workers and --cluster need --mode parallel: only its searches can be shared")
     train, test = load_mnist(args)
     train, ask = prepared(train, args), prepared(test, args)
     done = [evolved(args, settings, train, ask, seed) for seed in tqdm(range(args.seeds), desc="seeds")]
@@ -200,7 +198,7 @@ def scored(bank, references, reference_labels, images, labels):
 def rows_of(args, settings, done):
     """A row for each number of references and cut of the test images that the ids know, means over the seeds."""
     plan = plan_of(args)
-    free = {"n_queries", "fitness"} if settings["fitness_on_test"] else {"n_queries"} if args.quick else set()
+    free = {"fitness"} if settings["fitness_on_test"] else set()
     if any(settings[key] != plan[key] for key in set(plan) - free):
         tqdm.write("another search than the table's: its figures are printed, and no row is written")
         ids = {}
@@ -280,7 +278,7 @@ def others(args, settings, done, many):
 
 
 def cost(args):
-    """A fitness evaluation beside a naive one in turn, votes compared; and a whole serial search of conv2, timed."""
+    """What a fitness evaluation costs beside a naive one, votes compared, and a whole serial search of conv2."""
     settings = chosen(args, QUICK_COST if args.quick else COST)
     r, q = settings["references"], settings["queries"]
     train, _ = load_mnist(args)

@@ -143,9 +143,10 @@ def summary(id, values, args, conditions, seconds=None):
 
 
 RUNS = {"sizes": sizes, "accuracy": accuracy, "baselines": knn_baselines.run, "inference": inference,
-        "evolve": knn_evolve.run, "fitness": knn_evolve.run, "engine": knn_engine.run}
+        "evolve": knn_evolve.evolution, "fitness": knn_evolve.cost, "engine": knn_engine.run}
 ARGUMENTS = {"baselines": knn_baselines.add_arguments, "evolve": knn_evolve.add_arguments,
              "fitness": knn_evolve.add_cost_arguments, "engine": knn_engine.add_arguments}
+SEEDED = ("accuracy", "baselines", "evolve", "engine")
 
 
 def add_accuracy_arguments(parser):
@@ -164,12 +165,12 @@ def parsed(argv):
     for name, call in RUNS.items():
         sub = chosen.add_parser(name, help=(call.__doc__ or name).splitlines()[0])
         sub.add_argument("--quick", action="store_true", help="digits; results go into --work")
-        sub.add_argument("--seeds", type=options.positive, default=3)
+        if name in SEEDED:
+            sub.add_argument("--seeds", type=options.positive, default=3, help="how many, from seed 0 (default: 3)")
         sub.add_argument("--out", type=Path, help="result file (default: experiments/results/knn_slicing.json)")
         sub.add_argument("--data", help="folder of MNIST (default: MXELM_DATA and the cache)")
         sub.add_argument("--work", type=Path, default=Path("knn_slicing-work"), help="folder for checkpoints, finished "
                          "seeds and pictures; a second call goes on from it")
-        sub.add_argument("--resume", action="store_true", help="go on from an interrupted run's checkpoints")
         {**ARGUMENTS, "accuracy": add_accuracy_arguments}.get(name, lambda sub: None)(sub)
         subparsers[name] = sub
     args = parser.parse_args(argv)
@@ -189,12 +190,15 @@ def main(argv=None):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     start = time.perf_counter()
     make_folder(args.work)
+    out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/knn_slicing.json"))
+    results.require_writable(out, "knn_slicing")
     rows = RUNS[args.run](args)
     for row in rows:
         print(results.line(row))
-    out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/knn_slicing.json"))
     if rows:
         results.write(out, "knn_slicing", rows)
+    if args.quick:
+        print("these are digits under the table's names: trials of the script, no figures")
     logging.info("%.0f s in all", time.perf_counter() - start)
 
 

@@ -50,6 +50,12 @@ def main(argv=None):
     except MxelmError as error:
         print(f"mxelm {args.command}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] == "mxelm":
+            raise
+        print(f"mxelm {args.command}: the module {error.name} is missing: install mxelm with what it needs, without "
+              "--no-deps", file=sys.stderr)
+        return 1
     except MemoryError as error:  # NumPy's says how much was asked for
         print(f"mxelm {args.command}: not enough memory ({error}): take fewer --neurons or a smaller --batch, where "
               "the command has them", file=sys.stderr)

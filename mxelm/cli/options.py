@@ -112,6 +112,17 @@ def positive(text):
     return value
 
 
+def above_zero(text):
+    """An argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def seed(text):
     """An argparse type: an integer from 0 to 2^32 - 1, which is what all of NumPy's generators take."""
     if not text.isdecimal() or int(text) >= 2 ** 32:

@@ -16,8 +16,12 @@ def find(name, root=None, download=False, progress=False):
     """The folder in which the known set `name` lies; fetched when it is nowhere and `download` is set.
 
     Looked for in `root`, the folders of MXELM_DATA and the cache, in this order; downloads go to `root` or the cache.
+    A `root` that is not there is a mistake, unless it is to be filled.
     Raises FileError that says where it was looked for, what it should look like and how to get it.
     """
+    if root is not None and not download and not Path(root).is_dir():
+        raise FileError(f"there is no folder {root}, in which {name} should lie: name another, or none to have it "
+                        "looked for in the folders of MXELM_DATA and in the cache")
     places = search_folders(root)
     incomplete = []
     for folder, patterns in _candidates(KNOWN[name], places):

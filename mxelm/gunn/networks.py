@@ -67,8 +67,12 @@ def save(network, prefix, preprocessing, classes, **source):
 
     preprocessing: Preprocessing. classes: names. source: JSON-able, into the sidecar. What the report calls
     impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `mxelm.load_backbone` read it.
-    Raises FileError where nothing could be written. The fast and the step-by-step layer have the same parameters.
+    Raises FileError where nothing could be written, InputError for another number of names than of scores. The fast
+    and the step-by-step layer have the same parameters.
     """
+    n_scores = network(mx.nd.zeros((1, *network.shape))).shape[1]
+    if len(classes) != n_scores:
+        raise InputError(f"{len(classes)} names of classes do not fit a network of {n_scores} scores")
     traced = from_block(network, preprocessing, classes=classes, name=Path(prefix).name)
     save_checkpoint(prefix, traced.symbol, traced.arg_params, traced.aux_params,
                     {**preprocessing.to_json(), "features": "flatten_output", "classes": list(classes), **source})
@@ -80,9 +84,12 @@ def gunn15(classes, head="printed", layer="fast", momentum=0.99, seed=0):
     head: "printed" (softmax between the dense layers, as in the report's code) or "plain" (ReLU there).
     layer: "step-by-step", "fast" (the same function) or "sunn" (the control). momentum: of BatchNorm's running
     statistics; with Keras's 0.99 they are still 37 % initial values after 100 steps.
-    Raises InputError for other words and for fewer than two classes. Source: Radhakrishnan, figures 4 to 6.
+    Raises InputError for other words, fewer than two classes and a momentum outside 0..1. Source: Radhakrishnan,
+    figures 4 to 6.
     """
     _check(classes, layer, head)
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum is a share from 0 to less than 1, got {momentum}")
     dense = SoftmaxDense if head == "printed" else lambda units, prefix: mx.gluon.nn.Dense(units, "relu", prefix=prefix)
     gunn, conv = LAYERS[layer], _Convolutions(use_bias=True, momentum=momentum, epsilon=1e-3)
     blocks = [

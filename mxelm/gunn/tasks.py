@@ -18,8 +18,10 @@ def task(train, test, classes, images=None, validation=0, labels="real"):
     """The first `images` training images of some classes, the next `validation` ones, and the classes' test images.
 
     train, test: the two files of a set, Datasets. classes: list of names or numbers. labels: "real" or "as-published".
-    Raises InputError for an unknown class, and for more images than there are.
+    Raises InputError for an unknown class, for fewer than two, and for more images than there are.
     """
+    if len(classes) < 2:
+        raise InputError(f"a task needs two classes or more, got {len(classes)}")
     if labels not in LABELS:
         raise InputError(f"labels {labels!r} are not known: use {' or '.join(LABELS)}")
     chosen = train.only(classes)

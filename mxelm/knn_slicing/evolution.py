@@ -69,7 +69,9 @@ class Plan:
 
     def stages(self, weights):
         """(layer, sweep, filters searched at once) in order; filter None is the whole layer."""
-        found = []
+        found, most = [], max(len(layer_of(weights, layer)[0]) for layer in self.layers)
+        if self.filters is not None and self.filters > most:
+            raise InputError(f"the first {self.filters} filters were asked for, but there are {most}")
         for layer in self.layers:
             filters = tuple(range(len(layer_of(weights, layer)[0]))[:self.filters])
             together = {"serial": [(f,) for f in filters], "parallel": [filters], "layer": [(None,)]}[self.mode]
@@ -129,7 +131,7 @@ def _take_up(run, checkpoint, resume):
     require_writable(checkpoint)
     if Path(checkpoint).exists():
         if not resume:
-            raise FileError(f"{checkpoint} exists: resume it, remove it, or name another file")
+            raise FileError(f"{checkpoint} exists: go on from it with resume=True (--resume), or remove it")
         run.load(checkpoint)
         log.info("resumed %s at stage %d, generation %d", checkpoint, run.stage, run.generation)
 

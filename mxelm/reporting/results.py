@@ -52,17 +52,31 @@ def write(path, experiment, rows):
     _refuse_duplicates(path, rows)
     machine, versions = runtime.machine(), runtime.versions()
     with _locked(path.parent):
-        kept = []
-        if path.exists():
-            old = _read_file(path)
-            if old["experiment"] != experiment:
-                raise FileError(f"{path} holds results of {old['experiment']!r}, not of {experiment!r}: "
-                                "choose another file")
+        kept, old = [], _old(path, experiment)
+        if old:
             new = {made["id"] for made in rows}
             kept = [_with_origin(made, old, machine, versions) for made in old["rows"] if made["id"] not in new]
         ordered = sorted(kept + list(rows), key=lambda made: made["id"])
         files.write_json(path, {"schema": SCHEMA, "experiment": experiment, "machine": machine,
                                 "versions": versions, "rows": ordered})
+
+
+def require_writable(path, experiment):
+    """Raise before hours of work the FileError that `write` would raise after them; the file's folder is made."""
+    path = Path(path)
+    files.make_folder(path.parent)
+    files.require_writable(path)
+    _old(path, experiment)
+
+
+def _old(path, experiment):
+    """The content of the result file of `experiment` at `path`, None where there is none."""
+    if not path.exists():
+        return None
+    old = _read_file(path)
+    if old["experiment"] != experiment:
+        raise FileError(f"{path} holds results of {old['experiment']!r}, not of {experiment!r}: choose another file")
+    return old
 
 
 def line(row):

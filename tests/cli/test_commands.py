@@ -62,6 +62,14 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path):
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1 and "nothing" in done.stderr
 
 
+def test_a_missing_module_is_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)  # as in an environment of NumPy and Pillow alone
+    monkeypatch.delitem(sys.modules, "mxelm.knn_slicing.engine_build", raising=False)
+    monkeypatch.delitem(sys.modules, "mxelm.knn_slicing.kernels", raising=False)
+    assert main(["engine", "build", "--out", str(tmp_path / "a.engine")]) == 1
+    assert "the module sklearn.cluster is missing: install mxelm with what it needs" in capsys.readouterr().err
+
+
 def test_fit_predict_evaluate_info(trained, image_folder, tmp_path):
     prefix, result = trained
     assert result["n_samples"] == 36 and result["classes"] == 3

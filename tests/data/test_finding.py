@@ -49,8 +49,9 @@ def mnist_files(tmp_path):
 
 
 def test_looked_for_in_root_then_data_folders_then_cache(tmp_path):
+    (tmp_path / "root").mkdir()
     for count, place in enumerate(("cache", "data2", "data1", "root"), 1):
-        (tmp_path / place).mkdir()
+        (tmp_path / place).mkdir(exist_ok=True)
         write_set(tmp_path / place / "mnist", IMAGES[:count], LABELS[:count])
         write_set(tmp_path / place / "mnist", prefix="t10k")
         assert len(load("mnist", root=tmp_path / "root")) == count
@@ -66,6 +67,15 @@ def test_a_set_that_is_nowhere_says_where_it_was_looked_for_and_how_to_get_it(tm
     for part in ("data1", "data2", "cache", "lacks train-images-idx3-ubyte", "download=True", "--download"):
         assert part in message
     assert "\n" not in message
+
+
+def test_a_named_folder_that_is_not_there_is_a_mistake_though_the_set_lies_elsewhere(tmp_path):
+    (tmp_path / "data1").mkdir()
+    write_set(tmp_path / "data1" / "mnist")
+    write_set(tmp_path / "data1" / "mnist", prefix="t10k")
+    assert len(load("mnist"))
+    with pytest.raises(FileError, match="there is no folder .*typo, in which mnist should lie"):
+        load("mnist", root=tmp_path / "typo")
 
 
 def test_mnist_is_downloaded_checked_and_found_again(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from mxelm.errors import InputError
+
 
 @pytest.mark.parametrize("words, ids", [
     (["--method", "cma"], ["knn.cma.4000.test1000", "knn.cma.60000.test10000"]),
@@ -83,6 +85,11 @@ def test_another_search_than_the_table_s_has_no_row(rows_of, capsys, words):
     assert "another search than the table's" in capsys.readouterr().out
 
 
+def test_only_parallel_searches_can_be_shared(knn_slicing, tmp_path):
+    with pytest.raises(InputError, match="--workers and --cluster need --mode parallel"):
+        knn_slicing.main(["evolve", "--quick", "--workers", "2", "--work", str(tmp_path)])
+
+
 def test_evolve_goes_on_from_finished_seeds(rows, monkeypatch):
     first = rows("evolve", "--seeds", "1")
     import knn_evolve
@@ -107,9 +114,10 @@ def test_the_search_sees_no_test_image(rows, monkeypatch):
     import knn_evolve
     seen, real = [], knn_evolve.KernelFitness
 
-    def watched(images, *rest):
-        seen.append(images)
-        return real(images, *rest)
+    class watched(real):
+        def __init__(self, images, *rest):
+            seen.append(images)
+            super().__init__(images, *rest)
 
     monkeypatch.setattr(knn_evolve, "KernelFitness", watched)
     for words in ([], ["--fitness-on-test"]):

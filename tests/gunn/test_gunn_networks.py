@@ -215,6 +215,7 @@ def test_batch_normalisation(build, momentum, epsilon):
     (lambda: original_gunn18(1), "two classes or more, got 1"),
     (lambda: gunn15(3, "softmax"), "head 'softmax' is not known: use printed or plain"),
     (lambda: gunn15(3, layer="slow"), "layer 'slow' is not known: use step-by-step, fast, sunn"),
+    (lambda: gunn15(3, momentum=2), "a share from 0 to less than 1, got 2"),
     (lambda: original_gunn15(3, "slow"), "layer 'slow' is not known"),
     (lambda: original_gunn18(3, "slow"), "layer 'slow' is not known")])
 def test_networks_that_are_not(build, told):
@@ -278,6 +279,8 @@ def test_a_checkpoint_is_the_network_to_all_that_reads_one(tmp_path, build):
 def test_a_checkpoint_that_cannot_be_written(tmp_path):
     with pytest.raises(FileError, match="missing"):
         save(tiny(), str(tmp_path / "missing" / "gunn"), TINY, ["a", "b", "c"])
+    with pytest.raises(InputError, match="4 names of classes do not fit a network of 3 scores"):
+        save(tiny(), str(tmp_path / "gunn"), TINY, ["a", "b", "c", "d"])
 
 
 @pytest.mark.parametrize("slow, fast", [(lambda: tiny(Gunn2D, 1), tiny), (lambda: original_tiny(OriginalGunn, 1),

@@ -91,7 +91,7 @@ def test_what_the_published_labels_say():
 
 @pytest.mark.parametrize("change, told", [
     ({"classes": ["airplane", "tiger"]}, "no class 'tiger'"), ({"classes": [0, 10]}, "classes 0..9, not 10"),
-    ({"classes": [0, 0]}, "each once"), ({"classes": []}, "name one or more"),
+    ({"classes": [0, 0]}, "each once"), ({"classes": ["bird"]}, "two classes or more, got 1"),
     ({"labels": "repaired"}, "labels 'repaired' are not known: use real or as-published"),
     ({"images": 0}, "not 0 and 0 for validation"), ({"images": 1000}, "made-up has .* not 1000 and 0"),
     ({"images": 40, "validation": -5}, "not 40 and -5 for validation"),

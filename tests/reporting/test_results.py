@@ -162,6 +162,12 @@ def test_refusals_of_write(file, tmp_path):
         results.write(file, "experiment", [row(), row()])
     with pytest.raises(FileError, match="holds results of 'experiment'"):
         results.write(file, "another", [row()])
+    with pytest.raises(FileError, match="holds results of 'experiment'"):
+        results.require_writable(file, "another")
+    with pytest.raises(FileError, match="it is a folder"):
+        results.require_writable(tmp_path, "another")
+    results.require_writable(tmp_path / "new" / "rows.json", "another")
+    assert (tmp_path / "new").is_dir() and not list((tmp_path / "new").iterdir())
     with pytest.raises(FileError, match="cannot write results"):
         results.write(file / "below" / "x.json", "x", [row()])
     with pytest.raises(FileError, match="no folder"):
