@@ -39,6 +39,8 @@ def resolve(prefix):
     for candidate in (Path(prefix), *(folder / prefix for folder in looked)):
         if _present(candidate):
             return str(candidate)
+    if os.path.isfile(prefix):
+        raise FileError(f"{prefix} is a file and no prefix of a checkpoint: `mxelm info {prefix}` tells what it is")
     if os.sep in prefix:
         find_params(prefix)  # says what is missing
     raise FileError(f"there is no checkpoint {prefix}, neither as a path nor by that name in "

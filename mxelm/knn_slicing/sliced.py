@@ -1,4 +1,6 @@
 """The sliced classifier: any network cut after a layer, and k-NN on what that layer gives."""
+import os
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d
@@ -132,6 +134,9 @@ def _sliced(network, cut, preprocessing):
         network = networks.from_kernels(network)
     if isinstance(network, mx.gluon.Block):
         return from_block(network, preprocessing or networks.PREPROCESSING, _output_of(network, cut))
+    if not isinstance(network, (str, os.PathLike)):
+        raise InputError("network is a Kernels, a Gluon block, a Backbone or the prefix of a checkpoint, got "
+                         f"{type(network).__name__}")
     return backbones.load(network, **({} if cut is None else {"cut": cut}), preprocessing=preprocessing)
 
 

@@ -154,6 +154,9 @@ def test_wrong_prefix_and_unknown_name(prefix, tmp_path, monkeypatch):
     monkeypatch.setenv("MXELM_DATA", str(tmp_path / "somewhere"))
     with pytest.raises(FileError, match="there is no checkpoint .*none"):
         load(str(tmp_path / "none"))
+    (tmp_path / "digits.engine").touch()
+    with pytest.raises(FileError, match="digits.engine is a file and no prefix of a checkpoint: `mxelm info"):
+        load(tmp_path / "digits.engine")
     with pytest.raises(FileError, match="there is no checkpoint no_such_net.*somewhere"):
         load("no_such_net")
 

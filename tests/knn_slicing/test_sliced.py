@@ -136,6 +136,8 @@ def test_clone(fitted):
 def test_what_cannot_be_is_refused(digits, tiny_backbone):
     images, labels, _, _ = digits
     bank = kernels.random(0)
+    with pytest.raises(InputError, match="prefix of a checkpoint, got int"):
+        SlicedClassifier(5).fit(images, labels)
     with pytest.raises(InputError, match="one class"):
         SlicedClassifier(bank).fit(images[:20], np.zeros(20, int))
     with pytest.raises(InputError, match="number of references, 8; got 9"):
