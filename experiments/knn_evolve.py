@@ -1,4 +1,4 @@
-"""k-NN slicing with evolved kernels: what the search finds, and what a fitness evaluation costs.
+"""k-NN slicing with evolved kernels: what the search finds.
 
 A part of knn_slicing.py, which parses and writes. Question: what does evolution add to the kernels it starts from, at
 the same number of evaluations as random search? Protocol: search, validation and refusal see training images only. The
@@ -9,28 +9,22 @@ else --work holds of the same seeds.
 `--fitness-on-test` is what the talk may have done: its 1,000 test images are the fitness queries. No honest figure.
 """
 import hashlib
-import itertools
 import json
-import os
-import time
 
+import knn_cost
 import numpy as np
 from knn_baselines import BANKS, CUTS, KNN, TALKS, explained, kept, load_mnist, main_cut, spread
 from matplotlib.figure import Figure
-from timing import in_turn
 from tqdm import tqdm
 
 from mxelm.cli import options
 from mxelm.errors import InputError
 from mxelm.files import atomic_write, load_container, save_container
 from mxelm.knn_slicing import kernels, mapping
-from mxelm.knn_slicing.candidates import Task, plugged, vector_of, weights_of
 from mxelm.knn_slicing.comparison import mcnemar
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.knn_slicing.evolution import MODES, evolve
 from mxelm.knn_slicing.fitness import KINDS, KernelFitness
-from mxelm.knn_slicing.kernels import Kernels
-from mxelm.knn_slicing.strategies import METHODS
 from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results
 from mxelm.reporting.plots import DPI
@@ -41,8 +35,6 @@ PROTOCOL = {"mode": "serial", "layers": ["conv2"], "fitness": "nca", "metric": "
 QUICK_PLAN = {**PLAN, "generations": 2, "population": 4, "n_queries": 60, "filters": 2}
 ROLES = {"references": 4000, "queries": 6000, "validation": 20000}  # the first training images, one after the other
 QUICK_ROLES = {"references": 300, "queries": 200, "validation": 100}
-COST = {"references": 4000, "queries": 1000, "population": 64, "generations": 100, "rounds": 5, "sigma": 0.3}
-QUICK_COST = {**COST, "references": 300, "queries": 60, "population": 8, "generations": 2, "rounds": 2}
 DIFFERS = {
     "honest": "search, validation and refusal see training images only; the talk does not say which images its "
               "fitness is computed on, nor how many candidates it evaluates",
@@ -52,7 +44,7 @@ DIFFERS = {
 
 def add_arguments(parser):
     """The flags of `evolve`."""
-    add_cost_arguments(parser)
+    knn_cost.add_arguments(parser)
     parser.add_argument("--resume", action="store_true", help="go on from an interrupted search's checkpoint")
     parser.add_argument("--mode", choices=MODES, help="filter by filter, all filters against the "
                         "kernels as they were, or a whole layer as one individual (default: serial)")
@@ -71,28 +63,11 @@ def add_arguments(parser):
     parser.add_argument("--cluster", help="address of a dask scheduler whose workers share them")
 
 
-def add_cost_arguments(parser):
-    """The flags of `fitness`, which `evolve` shares."""
-    parser.add_argument("--method", choices=METHODS, default="cma", help="of the search (default: cma)")
-    for name, what in (("generations", "of each search"), ("population", "candidates a generation"),
-                       ("filters", "the first so many of a layer (default: all)"),
-                       ("listed", "references a query is measured against before the certificate")):
-        parser.add_argument(f"--{name}", type=options.positive, help=what)
-    parser.add_argument("--sigma", type=float, help="of the start, in standard deviations of a filter's weights")
-    parser.add_argument("--threads", type=options.positive, default=1, help="of this process")
-
-
-def chosen(args, defaults):
-    """The defaults with what was given on the command line."""
-    return {name: value if getattr(args, name, None) is None else getattr(args, name)
-            for name, value in defaults.items()}
-
-
 def settings_of(args):
     """Everything that decides a seed's outcome, JSON-able."""
     roles = QUICK_ROLES if args.quick else ROLES
     settings = {"method": args.method, "deskew": args.deskew, "fitness_on_test": args.fitness_on_test, **roles,
-                **chosen(args, plan_of(args))}
+                **knn_cost.chosen(args, plan_of(args))}
     if settings["fitness"] == "nca":
         settings["tau"] = KernelFitness.TAU
     return settings
@@ -275,69 +250,6 @@ def others(args, settings, done, many):
             right = [load_container(file, "knn-evolved")[1][f"evolved.{many}"] for file in files]
             found["search" if method == "random" else method] = np.stack(right)
     return dict(sorted(found.items()))
-
-
-def cost(args):
-    """What a fitness evaluation costs beside a naive one, votes compared, and a whole serial search of conv2."""
-    settings = chosen(args, QUICK_COST if args.quick else COST)
-    r, q = settings["references"], settings["queries"]
-    train, _ = load_mnist(args)
-    images, labels = train.source.images[:r + q], train.targets[:r + q]
-    bank, queries, threads = kernels.kmeans(images[:r], 0), np.arange(r, r + q), args.threads
-    fitness = KernelFitness(images, labels, np.arange(r), "accuracy", "l2", KNN["k"], args.listed or 64,
-                            threads=threads)
-    weights, rng = weights_of(bank), np.random.default_rng(0)
-    start, spread_ = vector_of(weights, "conv2", 0), settings["sigma"] * bank.conv2[0].std()
-    candidates = start + spread_ * rng.standard_normal((settings["population"], len(start)))
-    task = Task(weights, "conv2", 0, queries, None, candidates)
-    before = time.perf_counter()
-    fitness.evaluate(task._replace(vectors=candidates[:1]))
-    preparation = time.perf_counter() - before  # once a filter, one candidate in it
-    naive, turn = {}, itertools.cycle(range(len(candidates)))
-
-    def full():
-        i = next(turn)
-        naive[i] = naively(plugged(weights, "conv2", 0, candidates[i]), images, labels, queries, r)
-
-    seconds = in_turn({"naive": full, "fast": lambda: fitness.evaluate(task)}, settings["rounds"], "in turn")
-    fast = seconds["fast"] / len(candidates) + preparation / (settings["generations"] * len(candidates))
-    votes = fitness.votes(task)
-    while len(naive) < len(candidates):
-        full()
-    equal = int(sum((votes[i] == naive[i]).sum() for i in naive))
-    conditions = {**settings, "k": KNN["k"], "metric": "l2", "listed": fitness.listed, "threads": threads,
-                  "cores": len(os.sched_getaffinity(0)), "naive_ms": 1e3 * seconds["naive"], "fast_ms": 1e3 * fast,
-                  "preparation_ms": 1e3 * preparation, "votes_equal": equal, "votes": int(votes.size),
-                  "what": "naive: forward of all images and exact k-NN by mxelm.neighbours for each candidate; fast: "
-                          "its share of a batch and of the filter's preparation; wall time, medians in turn"}
-    rows = [results.row("knn.fitness_speedup", seconds["naive"] / fast, "ratio", "higher", command=args.command,
-                        conditions=conditions)]
-    return rows + [whole_search(args, settings, fitness, bank, queries)]
-
-
-def naively(weights, images, labels, queries, r):
-    """Classes of the queries, int64 (q,), by everything anew."""
-    features = kernels.features(images, Kernels(*weights))
-    distances, indices = nearest(features[queries], features[:r], KNN["k"], "l2")
-    return vote(distances, labels[indices], 10)
-
-
-def whole_search(args, settings, fitness, bank, queries):
-    """Minutes of the serial optimisation of conv2's 64 filters; of --filters of them, and the rest in proportion."""
-    began = time.perf_counter()
-    filters = args.filters or (2 if args.quick else 64)
-    found = evolve(bank, fitness, queries, method=args.method, generations=settings["generations"],
-                   population=settings["population"], sigma=settings["sigma"], filters=filters, progress=True)
-    minutes = (time.perf_counter() - began) / 60
-    conditions = {**settings, "method": args.method, "threads": args.threads, "filters": 64, "filters_run": filters,
-                  "minutes_run": minutes, "evaluations_run": found.evaluations, "listed": fitness.listed,
-                  "cores": len(os.sched_getaffinity(0)),
-                  "what": "all filters run to the end"}
-    if filters < 64:
-        conditions["what"] = conditions["reason"] = f"the first {filters} of 64 filters run to the end, times " \
-                                                    f"{64 / filters:g}"
-    return results.row("knn.evolution_minutes", minutes * 64 / filters, "minutes", "lower", command=args.command,
-                       seconds=60 * minutes, conditions=conditions)
 
 
 def draw_fitness(path, metas):

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import knn_baselines
+import knn_cost
 import knn_engine
 import knn_evolve
 import numpy as np
@@ -143,9 +144,9 @@ def summary(id, values, args, conditions, seconds=None):
 
 
 RUNS = {"sizes": sizes, "accuracy": accuracy, "baselines": knn_baselines.run, "inference": inference,
-        "evolve": knn_evolve.evolution, "fitness": knn_evolve.cost, "engine": knn_engine.run}
+        "evolve": knn_evolve.evolution, "fitness": knn_cost.run, "engine": knn_engine.run}
 ARGUMENTS = {"baselines": knn_baselines.add_arguments, "evolve": knn_evolve.add_arguments,
-             "fitness": knn_evolve.add_cost_arguments, "engine": knn_engine.add_arguments}
+             "fitness": knn_cost.add_arguments, "engine": knn_engine.add_arguments}
 SEEDED = ("accuracy", "baselines", "evolve", "engine")
 
 
