@@ -229,6 +229,9 @@ def main(argv=None):
     from mxelm.reporting import results
     given = {"n_neurons": args.neurons, "repeats": args.repeats}
     settings = {**(QUICK if args.quick else SETTINGS), **{k: v for k, v in given.items() if v is not None}}
+    results_file = Path("experiments/results/elm_peers.json")
+    out = args.out or (Path(tempfile.mkdtemp(prefix="elm_peers-")) / "quick.json" if args.quick else results_file)
+    results.require_writable(out, "elm_peers")
     with tempfile.TemporaryDirectory() as folder:
         settings.update(prepare(settings, args.data, folder), threads=args.threads)
         found = measure(settings, ["ours", *args.peers], folder)
@@ -238,8 +241,6 @@ def main(argv=None):
     rows = rows_of(found, settings, command)
     for row in rows:
         print(results.line(row))
-    results_file = Path("experiments/results/elm_peers.json")
-    out = args.out or (Path(tempfile.mkdtemp(prefix="elm_peers-")) / "quick.json" if args.quick else results_file)
     results.write(out, "elm_peers", rows)
     print(f"written to {out}")
 

@@ -244,16 +244,15 @@ def main(argv=None):
                if getattr(args, name) != parser.get_default(name)]
     args.command = f"python experiments/fused_elm.py {args.run}{''.join(changed)}"
     start = time.perf_counter()
+    file = args.work / "quick.json" if args.quick else Path("experiments/results/fused_elm.json")
+    results.require_writable(file, "fused_elm")
     rows = RUNS[args.run](args)
     for row in rows:
         print(results.line(row))
-    if args.quick:
-        make_folder(args.work)
-    file = args.work / "quick.json" if args.quick else Path("experiments/results/fused_elm.json")
     results.write(file, "fused_elm", rows)
     logging.info("%.0f s in all", time.perf_counter() - start)
 
 
 if __name__ == "__main__":
-    with in_sentences("a second call goes on from what --work holds"):
+    with in_sentences("what is finished in --work is not done again"):
         main()

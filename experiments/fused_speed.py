@@ -23,6 +23,8 @@ from ending import in_sentences
 from timing import in_turn, memory_mb
 from tqdm import tqdm
 
+from mxelm.errors import EnvironmentProblem
+
 SETTINGS = {"n_neurons": 4096, "batch": 32, "n_outputs": 101, "images": 1000}  # images: of the decoding run
 QUICK = {"n_neurons": 128, "batch": 16, "n_outputs": 10, "images": 200}
 
@@ -203,7 +205,9 @@ def child(name, threads, network, settings, quick):
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     task = json.dumps({"name": name, "network": network, "settings": settings, "quick": quick})
     command = [sys.executable, __file__, "--child", task]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise EnvironmentProblem(f"{name} of {network} with {threads} threads ended with code {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -245,6 +249,9 @@ def main(argv=None):
         return
     from mxelm.reporting import results
     settings, cores = QUICK if args.quick else SETTINGS, len(os.sched_getaffinity(0))
+    out = args.out or (None if args.quick else Path("experiments/results/fused_speed.json"))
+    if out:
+        results.require_writable(out, "fused_speed")
     for run in CHILDREN if args.run == "all" else [args.run]:
         start = time.perf_counter()
         rows = [results.row(id, value, unit, better, command=f"python experiments/fused_speed.py {run}",
@@ -252,11 +259,10 @@ def main(argv=None):
                 for id, value, unit, better, conditions in measure(run, settings, args.quick, cores)]
         for row in rows:
             print(results.line(row))
-        out = args.out or (None if args.quick else Path("experiments/results/fused_speed.json"))
         if out:
             results.write(out, "fused_speed", rows)
 
 
 if __name__ == "__main__":
-    with in_sentences("the rows of finished parts are written"):
+    with in_sentences("rows of finished parts are kept, where there is a result file"):
         main()

@@ -176,8 +176,8 @@ def main(argv=None):
     for row in rows:
         print(results.line(row))
     results.write(out, "gunn", rows)
-    if args.quick:
-        print("these are digits under the table's names: trials of the script, no figures")
+    if args.quick and args.command_name != "params":
+        print("quick: a trial of the script under the table's names, no figures")
 
 
 if __name__ == "__main__":

@@ -113,5 +113,3 @@ def finished(name, settings, seed, args):
 def beside(name, settings, figures, args):
     """The same seeds of a run that another one is compared with; what --work holds of it is never done again."""
     return [finished(name, settings, f["seed"], argparse.Namespace(**{**vars(args), "resume": True})) for f in figures]
-
-

@@ -6,9 +6,13 @@ runs it (`imperative`), after `hybridize()` (`hybridized`), and with `static_all
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is to be said of ctrl-c, who started this process says
 
 from timing import in_turn, memory_mb
 

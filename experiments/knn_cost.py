@@ -14,7 +14,7 @@ from timing import in_turn
 from mxelm.cli import options
 from mxelm.knn_slicing import kernels
 from mxelm.knn_slicing.candidates import Task, plugged, vector_of, weights_of
-from mxelm.knn_slicing.evolution import evolve
+from mxelm.knn_slicing.evolution import Plan, evolve
 from mxelm.knn_slicing.fitness import KernelFitness
 from mxelm.knn_slicing.kernels import Kernels
 from mxelm.knn_slicing.strategies import METHODS
@@ -32,7 +32,8 @@ def add_arguments(parser):
                        ("filters", "the first so many of a layer (default: all)"),
                        ("listed", "references a query is measured against before the certificate")):
         parser.add_argument(f"--{name}", type=options.positive, help=what)
-    parser.add_argument("--sigma", type=float, help="of the start, in standard deviations of a filter's weights")
+    parser.add_argument("--sigma", type=options.above_zero,
+                        help="of the start, in standard deviations of a filter's weights")
     parser.add_argument("--threads", type=options.positive, default=1, help="of this process")
 
 
@@ -52,6 +53,9 @@ def run(args):
     fitness = KernelFitness(images, labels, np.arange(r), "accuracy", "l2", KNN["k"], args.listed or 64,
                             threads=threads)
     weights, rng = weights_of(bank), np.random.default_rng(0)
+    plan = {"method": args.method, "filters": args.filters or (2 if args.quick else None),
+            **{name: settings[name] for name in ("generations", "population", "sigma")}}
+    Plan(**plan).stages(weights)  # what cannot be searched is refused before anything is timed
     start, spread_ = vector_of(weights, "conv2", 0), settings["sigma"] * bank.conv2[0].std()
     candidates = start + spread_ * rng.standard_normal((settings["population"], len(start)))
     task = Task(weights, "conv2", 0, queries, None, candidates)
@@ -77,7 +81,7 @@ def run(args):
                           "its share of a batch and of the filter's preparation; wall time, medians in turn"}
     rows = [results.row("knn.fitness_speedup", seconds["naive"] / fast, "ratio", "higher", command=args.command,
                         conditions=conditions)]
-    return rows + [whole_search(args, settings, fitness, bank, queries)]
+    return rows + [whole_search(args, settings, fitness, bank, queries, plan)]
 
 
 def naively(weights, images, labels, queries, r):
@@ -87,12 +91,11 @@ def naively(weights, images, labels, queries, r):
     return vote(distances, labels[indices], 10)
 
 
-def whole_search(args, settings, fitness, bank, queries):
+def whole_search(args, settings, fitness, bank, queries, plan):
     """Minutes of the serial optimisation of conv2's 64 filters; of --filters of them, and the rest in proportion."""
     began = time.perf_counter()
-    filters = args.filters or (2 if args.quick else 64)
-    found = evolve(bank, fitness, queries, method=args.method, generations=settings["generations"],
-                   population=settings["population"], sigma=settings["sigma"], filters=filters, progress=True)
+    filters = plan["filters"] or 64
+    found = evolve(bank, fitness, queries, progress=True, **plan)
     minutes = (time.perf_counter() - began) / 60
     conditions = {**settings, "method": args.method, "threads": args.threads, "filters": 64, "filters_run": filters,
                   "minutes_run": minutes, "evaluations_run": found.evaluations, "listed": fitness.listed,

@@ -66,6 +66,8 @@ def add_arguments(parser):
 def settings_of(args):
     """Everything that decides a seed's outcome, JSON-able."""
     roles = QUICK_ROLES if args.quick else ROLES
+    if args.fitness_on_test:
+        roles = {"references": roles["references"]}
     settings = {"method": args.method, "deskew": args.deskew, "fitness_on_test": args.fitness_on_test, **roles,
                 **knn_cost.chosen(args, plan_of(args))}
     if settings["fitness"] == "nca":
@@ -133,13 +135,14 @@ def sizes_of(settings):
 
 def search(args, settings, train, test, start, seed):
     """The evolution itself; of the test images it sees none, but with --fitness-on-test."""
-    r, q, v = (settings[role] for role in ("references", "queries", "validation"))
+    r = settings["references"]
     if settings["fitness_on_test"]:
         images, labels = (np.concatenate([a[:r], b[:TALKS]]) for a, b in zip(train, test))
         queries, validation = np.arange(r, len(images)), None
     else:
-        images, labels = train[0][:r + q + v], train[1][:r + q + v]
-        queries, validation = np.arange(r, r + q), np.arange(r + q, r + q + v)
+        asked = r + settings["queries"]
+        images, labels = (part[:asked + settings["validation"]] for part in train)
+        queries, validation = np.arange(r, asked), np.arange(asked, len(images))
     fitness = KernelFitness(images, labels, np.arange(r), settings["fitness"], settings["metric"], KNN["k"],
                             settings["listed"], settings["conv1"], args.threads)
     plan = {key: settings[key] for key in ("method", "mode", "layers", *PLAN)}

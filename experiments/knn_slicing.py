@@ -5,7 +5,7 @@
     python experiments/knn_slicing.py baselines    k-NN on raw pixels and on kernels that nothing evolved
     python experiments/knn_slicing.py inference    the full network against the sliced one, image by image and batched
     python experiments/knn_slicing.py evolve       kernels by CMA-ES or PSO (knn_evolve.py)
-    python experiments/knn_slicing.py fitness      the exact fast fitness against naive evaluation (knn_evolve.py)
+    python experiments/knn_slicing.py fitness      the exact fast fitness against naive evaluation (knn_cost.py)
     python experiments/knn_slicing.py engine       accuracy at 74 KB, 500 KB and 4.5 MB in all (knn_engine.py)
     python experiments/knn_slicing.py baselines --quick     any of them on digits, written elsewhere
 
@@ -192,17 +192,18 @@ def main(argv=None):
     start = time.perf_counter()
     make_folder(args.work)
     out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/knn_slicing.json"))
-    results.require_writable(out, "knn_slicing")
+    if not getattr(args, "validate", False):  # which leaves no row
+        results.require_writable(out, "knn_slicing")
     rows = RUNS[args.run](args)
     for row in rows:
         print(results.line(row))
     if rows:
         results.write(out, "knn_slicing", rows)
-    if args.quick:
-        print("these are digits under the table's names: trials of the script, no figures")
+    if args.quick and args.run != "sizes":
+        print("quick: a trial of the script under the table's names, no figures")
     logging.info("%.0f s in all", time.perf_counter() - start)
 
 
 if __name__ == "__main__":
-    with in_sentences("a second call goes on from what --work holds (evolve with --resume)"):
+    with in_sentences("what is finished in --work is not done again (evolve: --resume)"):
         main()

@@ -247,6 +247,7 @@ def main(argv=None):
     settings = QUICK if args.quick else SETTINGS
     names = args.networks.split(",") if args.networks else ["cifar_resnet20_v1"] if args.quick else NETWORKS
     file = args.work / "quick.json" if args.quick else Path("experiments/results/symbol_vs_gluon.json")
+    results.require_writable(file, "symbol_vs_gluon")
     begun, steps = time.perf_counter(), len(settings["batches"]) * len(TASKS) * len(WAYS) * (args.repeats + 1)
     with tqdm(total=len(names) * steps, unit="timing") as bar:
         for done, name in enumerate(names):

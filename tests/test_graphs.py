@@ -2,7 +2,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from conftest import tiny_params, tiny_symbol
+from tiny_network import tiny_params, tiny_symbol
 
 from mxelm import graphs
 from mxelm.errors import InputError

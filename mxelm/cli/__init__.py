@@ -51,7 +51,7 @@ def main(argv=None):
         print(f"mxelm {args.command}: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] == "mxelm":
+        if error.name is None or error.name.partition(".")[0] == "mxelm":
             raise
         print(f"mxelm {args.command}: the module {error.name} is missing: install mxelm with what it needs, without "
               "--no-deps", file=sys.stderr)

@@ -31,12 +31,12 @@ def run(args):
 def _build(args):
     from mxelm import data
     from mxelm.files import require_writable
+    from mxelm.knn_slicing.engine_build import build
     require_writable(args.out)
     training = data.load(args.data, root=args.root, download=args.download, progress=not args.json, split="train")
     images = training.source.images
     if images is None or training.kind != "classes":
         raise InputError(f"an engine is built from a set of 28x28 grey images held in memory, which {args.data} is not")
-    from mxelm.knn_slicing.engine_build import build
     engine = build(images[training.positions], training.targets, training.classes, args.bytes, args.seed,
                    progress=not args.json)
     engine.save(args.out)

@@ -84,8 +84,8 @@ def gunn15(classes, head="printed", layer="fast", momentum=0.99, seed=0):
     head: "printed" (softmax between the dense layers, as in the report's code) or "plain" (ReLU there).
     layer: "step-by-step", "fast" (the same function) or "sunn" (the control). momentum: of BatchNorm's running
     statistics; with Keras's 0.99 they are still 37 % initial values after 100 steps.
-    Raises InputError for other words, fewer than two classes and a momentum outside 0..1. Source: Radhakrishnan,
-    figures 4 to 6.
+    Raises InputError for other words, fewer than two classes and a momentum that is no share below 1. Source:
+    Radhakrishnan, figures 4 to 6.
     """
     _check(classes, layer, head)
     if not 0 <= momentum < 1:

@@ -185,7 +185,9 @@ class _Run:
         known = json.loads(json.dumps(dataclasses.asdict(plan)))  # as a checkpoint will give it back
         self.identity = {**known, "start kernels": array_digest(*self.weights), "images": array_digest(*arrays),
                          "validation": None if validation is None else array_digest(self.validation),
-                         **{name: getattr(fitness, name) for name in ("kind", "TAU", "metric", "k", "listed", "conv1")}}
+                         **{name: getattr(fitness, name) for name in ("kind", "metric", "k", "listed", "conv1")}}
+        if fitness.kind == "nca":
+            self.identity["temperature"] = fitness.TAU
 
     @property
     def where(self):

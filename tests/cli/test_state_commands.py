@@ -114,7 +114,7 @@ def test_damaged_and_foreign_states_are_named(run, shards, tiny_checkpoint, tmp_
 
 
 def test_solve_refuses_another_backbone(run, shards, tmp_path):
-    from conftest import tiny_params, tiny_symbol
+    from tiny_network import tiny_params, tiny_symbol
 
     from mxelm.backbones.checkpoint import save_checkpoint
     from mxelm.preprocessing import Preprocessing

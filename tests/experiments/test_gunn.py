@@ -212,6 +212,7 @@ def script(tmp_path, monkeypatch):
     ([], "params|speed|checkpoint|train"), (["train", "plain", "--head", "soft"], "invalid choice: 'soft'"),
     (["train", "plain", "--epochs", "3"], "with --epochs it is another run than plain: name a result file with --out"),
     (["train", "plain", "--epochs", "0"], "--epochs: '0' is not a whole number of at least 1"),
+    (["train", "plain", "--peak", "0"], "--peak: '0' is not a number above 0"),
     (["train", "plain", "--patience", "-1"], "--patience: '-1' is not a whole number of at least 1"),
     (["train", "plain", "--seeds", "1", "1"], "seeds: each once, not 1 1"),
     (["train", "plain", "--seeds", "-1"], "--seeds: '-1' is not a whole number from 0")])
