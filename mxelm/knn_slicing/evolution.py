@@ -299,8 +299,8 @@ class _Run:
         meta, arrays = load_container(path, KIND)
         for name, value in self.identity.items():
             if meta["identity"].get(name) != value:
-                raise FileError(f"{path} is of another run: its {name}: {meta['identity'].get(name)}, "
-                                f"and not {value}")
+                raise FileError(f"{path} is of another run: its {name} is {meta['identity'].get(name)}, this run's is "
+                                f"{value}")
         self.weights, self.round_start = (Weights(*(arrays[f"{part}.{name}"] for name in Weights._fields))
                                           for part in ("now", "round"))
         for name in ("stage", "generation", "tau", "evaluations", "seconds", "rounds", "best"):

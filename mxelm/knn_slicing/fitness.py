@@ -36,7 +36,7 @@ class KernelFitness:
     Raises InputError for unknown options, sizes that do not match, one class only, a k the references cannot give.
     """
 
-    TAU = 0.2  # in medians of the k-th neighbour's distance; with 0.05 a few queries among strangers rule the mean
+    TAU = 0.2  # in medians of the k-th neighbour's distance; chosen on training images that no search saw
 
     def __init__(self, images, labels, references, kind="nca", metric="l2", k=9, listed=64, conv1="pool1", threads=1):
         images, labels = np.asarray(images), np.asarray(labels)

@@ -179,7 +179,7 @@ def test_checkpoints_of_other_runs_are_refused(fitness, start, tmp_path):
         evolve(start, fitness, QUERIES, checkpoint=path, filters=1, **SHORT)
     others = [({"seed": 1}, "seed"), ({"population": 7}, "population"), ({"method": "pso"}, "method")]
     for change, named in others:
-        with pytest.raises(FileError, match=f"another run: its {named}: "):
+        with pytest.raises(FileError, match=f"another run: its {named} is"):
             evolve(start, fitness, QUERIES, checkpoint=path, resume=True, **{"filters": 1, **SHORT, **change})
     with pytest.raises(FileError, match="images"):
         evolve(start, fitness, QUERIES[:50], checkpoint=path, resume=True, filters=1, **SHORT)
