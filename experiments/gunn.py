@@ -18,14 +18,16 @@ what did the report measure? Runs of `train`:
     as_published    printed, with the label rows that the published code makes
     batchnorm       one epoch of the report's network with the plain head, as it is and with the report's running
                     statistics, which lag
-    ten             the original's GUNN-15 on all ten classes: 49,500 images, and the other 500 watched
+    ten             the original's GUNN-15 on all ten classes: 49,500 images, and the other 500 watched; four epochs
+                    of images of 16x16, one of 24x24, one of 32x32, since that is what a few hours have room for
 
 Protocol: classes airplane, automobile and bird; their first 5,000 training images; recipes fixed in advance, the last
 epoch is scored, once, on all 3,000 test images (the first 100 of them are the report's). 500 further training images
 are watched, and decide nothing, but when to stop with --patience. Images are normalised a channel where they are
-augmented, else by the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; `sunn` and
-`original_sunn` say what the gradual run with the same seed gains, where --work holds it. A call that changes a run
-(--epochs 3) has files of its own there. Source: Radhakrishnan, sections 4 to 7.
+augmented, else by the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; --resume
+takes up those, and the seeds that the result file tells of. `sunn` and `original_sunn` say what the gradual run with
+the same seed gains, where --work holds it. A call that changes a run (--epochs 3) has files of its own there. Source:
+Radhakrishnan, sections 4 to 7.
 """
 import argparse
 import logging
@@ -47,6 +49,7 @@ from mxelm.reporting import results
 from mxelm.runtime import mx
 from mxelm.training import fit, steps
 
+RESULTS = Path("experiments/results/gunn.json")
 REPORTS_ALONE = ("printed_plain", "batchnorm")  # whose question the original's network does not ask
 
 
@@ -62,6 +65,8 @@ def train(args):
         settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2),
                         batch=min(settings["batch"], 25))
     make_folder(args.work)
+    if args.resume and not args.quick:
+        gunn_rows.take_up(args.out or RESULTS, args.work)
     figures = []
     for seed in args.seeds:
         figures.append(runs.finished(args.run, settings, seed, args))
@@ -139,7 +144,8 @@ def parse(argv):
     command.add_argument("run", choices=tuple(runs.RUNS), help="what to train; `gunn.py --help` tells what each is")
     command.add_argument("--seeds", type=options.seed, nargs="+", default=[0],
                          help="each a run of its own (default: 0)")
-    command.add_argument("--resume", action="store_true", help="keep finished seeds, go on from the last whole epoch")
+    command.add_argument("--resume", action="store_true", help="keep finished seeds, also those of the result file, "
+                         "and go on from the last whole epoch")
     command.add_argument("--not-run", metavar="WHY", help="train nothing: write the run's rows without a figure")
     changes = command.add_argument_group("instead of the run's own settings", "with a real set these need --out")
     for name, what in OVERRIDES.items():
@@ -170,7 +176,7 @@ COMMANDS = {"params": params, "speed": gunn_speed.run, "checkpoint": checkpoint,
 def main(argv=None):
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/gunn.json"))
+    out = args.out or (args.work / "quick.json" if args.quick else RESULTS)
     results.require_writable(out, "gunn")
     rows = COMMANDS[args.command_name](args)
     for row in rows:

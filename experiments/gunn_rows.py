@@ -2,10 +2,11 @@
 import gunn_runs as runs
 import numpy as np
 
-from mxelm.files import read_json
+from mxelm.files import read_json, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import plots, results
 
+CURVE = ("loss", "accuracy", "validation_accuracy")  # what a row keeps of each epoch
 CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
 
 
@@ -16,6 +17,23 @@ def not_run(args):
                                                       for which in ("test3000", "test100")]
     return [results.row(id, None, "%", "higher", command=args.command, conditions={
         **runs.RUNS[args.run], "reason": f"not run: {args.not_run}"}) for id in ids]
+
+
+def take_up(out, work):
+    """Leave in `work` the finished seeds that the result file `out` tells of and `work` has not, for --resume.
+
+    Only runs with settings of their own; `ten`'s row does not tell how long each epoch took.
+    """
+    rows = {row["id"]: row for row in read_json(out)["rows"]} if out.exists() else {}
+    for run, settings in runs.RUNS.items():
+        row = rows.get(f"gunn.{settings['classes']}class.{run}.test3000")
+        if row is None or row["value"] is None or {**row["conditions"], **settings} != row["conditions"]:
+            continue  # not measured, or by other settings
+        for told, curve in zip(row["conditions"]["seeds"], row["conditions"]["curves"]):
+            history = [dict(zip(CURVE, entry)) for entry in curve]
+            file = work / f"{run}-{told['seed']}.figures.json"
+            if not file.exists():
+                write_json(file, {"settings": settings, **told, "history": history})
 
 
 def draw_curves(args, figures):
@@ -44,7 +62,7 @@ def accuracy_row(args, settings, figures, id, which, **conditions):
     conditions |= cut_short(args, settings, figures, conditions.get("reason"))
     conditions["normalisation"] = "a channel" if runs.per_channel(settings, args) else "one scalar"
     conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
-        [[round(e[key], 4) for key in ("loss", "accuracy", "validation_accuracy")] for e in f["history"]]
+        [[round(e[key], 4) for key in CURVE] for e in f["history"]]
         for f in figures]}
     row = results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
                       n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),

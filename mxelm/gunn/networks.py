@@ -25,19 +25,27 @@ HE_NORMAL = {"factor_type": "out", "slope": 0}  # fan-out, as Torch's residual n
 class Network(mx.gluon.HybridBlock):
     """Blocks in order, (name, block) each: images float32 (batch, *shape) -> scores (batch, classes).
 
+    stride: of a network that takes images of other sizes too: height and width are multiples of it.
     Raises InputError for images of another shape (channels, height, width).
     """
 
-    def __init__(self, blocks, shape):
+    def __init__(self, blocks, shape, stride=None):
         super().__init__(prefix="")
-        self.shape = shape
+        self.shape, self.stride = shape, stride
         for name, block in blocks:
             self.register_child(block, name)
 
     def forward(self, x, *args):
-        if isinstance(x, mx.nd.NDArray) and x.shape[1:] != self.shape:
-            raise InputError(f"the network takes images of shape {self.shape} in batches, got {x.shape}")
+        if isinstance(x, mx.nd.NDArray) and not self.takes(x.shape):
+            sizes = f", or of multiples of {self.stride} pixels," if self.stride else ""
+            raise InputError(f"the network takes images of shape {self.shape}{sizes} in batches, got {x.shape}")
         return super().forward(x, *args)
+
+    def takes(self, shape):
+        """Whether images of `shape`, (batch, channels, height, width), can go through."""
+        if self.stride and len(shape) == 4:
+            return shape[1] == self.shape[0] and all(side > 0 and side % self.stride == 0 for side in shape[2:])
+        return shape[1:] == self.shape
 
     def hybrid_forward(self, F, x):
         for block in self._children.values():
@@ -105,6 +113,7 @@ def gunn15(classes, head="printed", layer="fast", momentum=0.99, seed=0):
 def original_gunn15(classes, layer="fast", seed=0):
     """The original's GUNN-15 for 32x32 images: 1,585,746 trainable parameters for 10 classes, 1,618,236 for 100.
 
+    Its last pooling takes the mean of all places, so that smaller images can go through too (multiples of 4 pixels).
     layer: "step-by-step", "fast" (the same function) or "sunn" (the control).
     Raises InputError for other words and for fewer than two classes. Source: Qiao et al., models/gunn-15.lua.
     """
@@ -114,9 +123,9 @@ def original_gunn15(classes, layer="fast", seed=0):
         *conv(64, 3), *conv(240, 1), ("gunn1", gunn(240, K, prefix="gunn1_")),
         *conv(300, 1), _pool("avg_pool1", 2), ("gunn2", gunn(300, K, prefix="gunn2_")),
         *conv(360, 1), _pool("avg_pool2", 2), ("gunn3", gunn(360, K, prefix="gunn3_")),
-        *conv(360, 1), _pool("avg_pool3", 8), ("flatten", Flatten()),
+        *conv(360, 1), ("avg_pool3", mx.gluon.nn.GlobalAvgPool2D()), ("flatten", Flatten()),
         ("fc", _linear(360, classes))]
-    return _initialised(Network(blocks, (3, 32, 32)), mx.init.MSRAPrelu(**HE_NORMAL), seed)
+    return _initialised(Network(blocks, (3, 32, 32), stride=4), mx.init.MSRAPrelu(**HE_NORMAL), seed)
 
 
 def original_gunn18(classes=1000, layer="fast", seed=0):

@@ -8,7 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from mxelm import data
+from mxelm.gunn import tasks
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "gunn.py"
 FEW = ["--quick", "--images", "25", "--epochs", "2"]
@@ -146,6 +150,31 @@ def test_finished_seeds_are_kept_apart_by_what_was_changed(module):
     assert len(module.trained) == 4  # without --resume again from the start
 
 
+def test_seeds_that_the_result_file_tells_of_are_finished(module):
+    def run(*arguments):
+        module.main(["train", *arguments, "--out", "rows.json", "--resume"])
+        return {row["id"]: row for row in json.loads(Path("rows.json").read_text())["rows"]}
+
+    run("plain", "--seeds", "0", "1")
+    before = run("sunn", "--seeds", "0", "1")
+    for left in Path("gunn-work").glob("*.figures.json"):
+        left.unlink()  # another machine, say
+    found = run("sunn", "--seeds", "0", "1", "2")
+    assert module.trained[4:] == [("sunn", 2)]
+    gain, old = (rows["gunn.3class.sunn.gain"] for rows in (found, before))
+    assert (gain["value"], gain["std"], gain["n"], gain["git"]) == (old["value"], old["std"], 2, old["git"])
+    assert gain["conditions"]["by_seed"] == old["conditions"]["by_seed"]
+    row, old = found["gunn.3class.sunn.test3000"], before["gunn.3class.sunn.test3000"]
+    assert row["n"] == 3 and row["conditions"]["curves"][:2] == old["conditions"]["curves"]
+    assert row["conditions"]["seeds"][:2] == old["conditions"]["seeds"]
+
+
+def test_seeds_of_other_settings_are_not_taken_up(module):
+    module.main(["train", "plain", "--out", "rows.json", "--epochs", "3"])
+    module.main(["train", "plain", "--out", "rows.json", "--resume"])
+    assert module.trained == [("plain", 0), ("plain", 0)]
+
+
 def test_what_the_softmax_costs_takes_finished_seeds_too(module):
     rows_of(module, "train", "printed", "--seeds", "0", "1")
     row = rows_of(module, "train", "printed_plain", "--seeds", "0", "1")["gunn.softmax_head"]
@@ -193,6 +222,30 @@ def test_patience_reaches_the_training(whole, monkeypatch):
     monkeypatch.setattr(whole.runs, "fit", fit)
     with pytest.raises(Stop):
         whole.main(["train", "plain", "--quick", "--patience", "3"])
+
+
+@pytest.mark.parametrize("epochs, sizes", [(6, [16, 16, 24, 24, 32, 32]), (2, [24, 32]), (1, [32]), (3, [16, 24, 32])])
+def test_images_grow_and_the_last_epoch_sees_them_whole(whole, epochs, sizes):
+    images = data.load("digits").take(np.arange(20))
+    settings = {**whole.runs.REPORT, "batch": 10, "epochs": epochs, "sizes": [16, 24, 32]}
+    loader = whole.runs.training_loader(images, settings, tasks.PER_CHANNEL, 1)
+    seen = []
+    for epoch in range(epochs):
+        loader.epoch = epoch
+        batches = list(loader)
+        assert len(batches) == len(loader) == 2
+        seen.append({x.shape for x, _ in batches})
+        order = np.random.default_rng([1, epoch]).permutation(20)  # that of whole images
+        np.testing.assert_array_equal(np.concatenate([y.asnumpy() for _, y in batches]), images.targets[order])
+    assert seen == [{(10, 3, size, size)} for size in sizes]
+
+
+def test_small_images_are_shifted_by_an_eighth_too(whole):
+    settings = {**whole.runs.REPORT, "sizes": [16, 32]}
+    loader = whole.runs.training_loader(data.load("digits").take(np.arange(4)), settings, tasks.PER_CHANNEL, 0)
+    small, large = loader.identity
+    assert "'pad': 2" in small["augmentation"] and "'pad': 4" in large["augmentation"]
+    assert (small["preprocessing"]["size"], small["shuffle"]) == ((16, 16), 0)
 
 
 # calls that are refused
