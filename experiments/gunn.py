@@ -25,9 +25,9 @@ Protocol: classes airplane, automobile and bird; their first 5,000 training imag
 epoch is scored, once, on all 3,000 test images (the first 100 of them are the report's). 500 further training images
 are watched, and decide nothing, but when to stop with --patience. Images are normalised a channel where they are
 augmented, else by the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; --resume
-takes up those, and the seeds that the result file tells of. `sunn` and `original_sunn` say what the gradual run with
-the same seed gains, where --work holds it. A call that changes a run (--epochs 3) has files of its own there. Source:
-Radhakrishnan, sections 4 to 7.
+takes up those, and the seeds of plain, sunn, original, original_sunn and printed in the result file. `sunn` and
+`original_sunn` say what the gradual run with the same seed gains, where --work holds it. A call that changes a run
+(--epochs 3) has files of its own there. Source: Radhakrishnan, sections 4 to 7.
 """
 import argparse
 import logging
@@ -61,12 +61,14 @@ def train(args):
     if settings["network"] == "original" and (settings["head"] != "plain" or args.run in REPORTS_ALONE):
         raise InputError("the original's network ends in one linear layer and has its own BatchNorm: --head printed, "
                          f"{' and '.join(REPORTS_ALONE)} are for the report's alone")
+    if settings["network"] == "report":
+        settings.pop("sizes", None)  # its last pooling takes 8x8 places
     if args.quick:
         settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2),
                         batch=min(settings["batch"], 25))
     make_folder(args.work)
     if args.resume and not args.quick:
-        gunn_rows.take_up(args.out or RESULTS, args.work)
+        gunn_rows.take_up(args, args.out or RESULTS)
     figures = []
     for seed in args.seeds:
         figures.append(runs.finished(args.run, settings, seed, args))

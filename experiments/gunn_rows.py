@@ -2,6 +2,7 @@
 import gunn_runs as runs
 import numpy as np
 
+from mxelm.errors import InputError
 from mxelm.files import read_json, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import plots, results
@@ -19,21 +20,33 @@ def not_run(args):
         **runs.RUNS[args.run], "reason": f"not run: {args.not_run}"}) for id in ids]
 
 
-def take_up(out, work):
-    """Leave in `work` the finished seeds that the result file `out` tells of and `work` has not, for --resume.
+def take_up(args, out):
+    """Leave in --work the finished seeds that the rows in `out` tell of, but not those that --work has or has begun.
 
-    Only runs with settings of their own; `ten`'s row does not tell how long each epoch took.
+    Those are the runs with rows of their own accuracy on all test images, by their own settings. Raises InputError
+    where the row that this call will write would lose seeds.
     """
-    rows = {row["id"]: row for row in read_json(out)["rows"]} if out.exists() else {}
+    content = read_json(out) if out.exists() else {"rows": []}
+    rows = {row["id"]: row for row in content["rows"]}
     for run, settings in runs.RUNS.items():
         row = rows.get(f"gunn.{settings['classes']}class.{run}.test3000")
-        if row is None or row["value"] is None or {**row["conditions"], **settings} != row["conditions"]:
-            continue  # not measured, or by other settings
+        if row is None or row["value"] is None or not by(settings, row["conditions"]):
+            continue
+        seeds = [told["seed"] for told in row["conditions"]["seeds"]]
+        if run == args.run and not args.changed and set(seeds) - set(args.seeds):
+            together = " ".join(map(str, sorted({*seeds, *args.seeds})))
+            raise InputError(f"{out} has seeds of {run} that this call would lose: --seeds {together} keeps them")
+        machine = row["conditions"].get("measured_on", content)["machine"]
         for told, curve in zip(row["conditions"]["seeds"], row["conditions"]["curves"]):
-            history = [dict(zip(CURVE, entry)) for entry in curve]
-            file = work / f"{run}-{told['seed']}.figures.json"
-            if not file.exists():
-                write_json(file, {"settings": settings, **told, "history": history})
+            file = args.work / f"{run}-{told['seed']}.figures.json"
+            if not file.exists() and not (args.work / f"{run}-{told['seed']}.state").exists():
+                history = [dict(zip(CURVE, entry)) for entry in curve]
+                write_json(file, {"settings": settings, "machine": machine, **told, "history": history})
+
+
+def by(settings, conditions):
+    """Whether a row's conditions are those of a run with these settings."""
+    return {key: conditions.get(key) for key in settings} == settings and "patience" not in conditions
 
 
 def draw_curves(args, figures):
@@ -57,13 +70,13 @@ def accuracy_rows(args, settings, figures):
 def accuracy_row(args, settings, figures, id, which, **conditions):
     """The row of one accuracy, with all that tells how it came about."""
     values = 100 * np.array([f[which] for f in figures])
-    kept = ("seed", "git", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
+    kept = ("seed", "git", "machine", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
             "constant_answer_of_the_first_100", "minutes")
     conditions |= cut_short(args, settings, figures, conditions.get("reason"))
     conditions["normalisation"] = "a channel" if runs.per_channel(settings, args) else "one scalar"
-    conditions = {**settings, **conditions, "seeds": [{key: f[key] for key in kept} for f in figures], "curves": [
-        [[round(e[key], 4) for key in CURVE] for e in f["history"]]
-        for f in figures]}
+    conditions = {**settings, **conditions,
+                  "seeds": [{key: f[key] for key in kept if key in f} for f in figures],
+                  "curves": [[[round(e[key], 4) for key in CURVE] for e in f["history"]] for f in figures]}
     row = results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
                       n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),
                       conditions=conditions)

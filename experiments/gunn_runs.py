@@ -9,7 +9,7 @@ from mxelm import data, gunn
 from mxelm.files import read_json, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import results
-from mxelm.runtime import mx
+from mxelm.runtime import machine, mx
 from mxelm.training import class_numbers, fit, flip_and_crop, steps, warmup_linear
 
 ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
@@ -136,7 +136,8 @@ def finished(name, settings, seed, args):
     if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
         file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another one's figures
         commit = results.commit()
-        write_json(file, {"settings": settings, "git": commit, **one_seed(name, settings, seed, args)})
+        write_json(file, {"settings": settings, "git": commit, "machine": machine(),
+                          **one_seed(name, settings, seed, args)})
     return read_json(file)
 
 

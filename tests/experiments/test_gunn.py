@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mxelm import data
+from mxelm.errors import InputError
 from mxelm.gunn import tasks
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "gunn.py"
@@ -150,29 +151,55 @@ def test_finished_seeds_are_kept_apart_by_what_was_changed(module):
     assert len(module.trained) == 4  # without --resume again from the start
 
 
-def test_seeds_that_the_result_file_tells_of_are_finished(module):
+@pytest.fixture
+def merged(module):
+    """A function: rows by id that `train ... --resume` leaves in one result file."""
     def run(*arguments):
         module.main(["train", *arguments, "--out", "rows.json", "--resume"])
         return {row["id"]: row for row in json.loads(Path("rows.json").read_text())["rows"]}
 
-    run("plain", "--seeds", "0", "1")
-    before = run("sunn", "--seeds", "0", "1")
+    return run
+
+
+def test_seeds_that_the_result_file_tells_of_are_finished(module, merged):
+    merged("plain", "--seeds", "0", "1")
+    old = merged("sunn", "--seeds", "0", "1")
     for left in Path("gunn-work").glob("*.figures.json"):
-        left.unlink()  # another machine, say
-    found = run("sunn", "--seeds", "0", "1", "2")
+        left.unlink()
+    elsewhere = {"cpu": "another", "cores": 1, "memory": 2}
+    content = json.loads(Path("rows.json").read_text().replace(f'"git": "{old["gunn.3class.sunn.gain"]["git"]}"',
+                                                               '"git": "older"'))
+    for row in content["rows"]:
+        for seed in row["conditions"].get("seeds", []) if "curves" in row["conditions"] else []:
+            del seed["machine"]  # as rows of old have it
+    Path("rows.json").write_text(json.dumps({**content, "machine": elsewhere}))
+    found = merged("sunn", "--seeds", "0", "1", "2")
     assert module.trained[4:] == [("sunn", 2)]
-    gain, old = (rows["gunn.3class.sunn.gain"] for rows in (found, before))
-    assert (gain["value"], gain["std"], gain["n"], gain["git"]) == (old["value"], old["std"], 2, old["git"])
-    assert gain["conditions"]["by_seed"] == old["conditions"]["by_seed"]
-    row, old = found["gunn.3class.sunn.test3000"], before["gunn.3class.sunn.test3000"]
-    assert row["n"] == 3 and row["conditions"]["curves"][:2] == old["conditions"]["curves"]
-    assert row["conditions"]["seeds"][:2] == old["conditions"]["seeds"]
+    gain, row = found["gunn.3class.sunn.gain"], found["gunn.3class.sunn.test3000"]
+    assert [gain[key] for key in ("value", "std", "n", "git")] == [
+        *(old["gunn.3class.sunn.gain"][key] for key in ("value", "std")), 2, "older"]
+    assert row["n"] == 3 and row["git"].startswith("older, ")
+    seeds, curves = row["conditions"]["seeds"], row["conditions"]["curves"]
+    assert curves[:2] == old["gunn.3class.sunn.test3000"]["conditions"]["curves"]
+    assert [seed["machine"] == elsewhere for seed in seeds] == [True, True, False]
 
 
-def test_seeds_of_other_settings_are_not_taken_up(module):
-    module.main(["train", "plain", "--out", "rows.json", "--epochs", "3"])
-    module.main(["train", "plain", "--out", "rows.json", "--resume"])
-    assert module.trained == [("plain", 0), ("plain", 0)]
+def test_seeds_that_a_call_would_lose(module, merged):
+    merged("plain", "--seeds", "0", "2")
+    with pytest.raises(InputError, match=r"seeds of plain that this call would lose: --seeds 0 1 2 keeps them"):
+        merged("plain", "--seeds", "1")
+    assert merged("sunn", "--seeds", "2")["gunn.3class.sunn.gain"]["n"] == 1  # another run's are not lost
+
+
+def test_what_is_not_taken_up(module, merged):
+    module.main(["train", "plain", "--out", "rows.json", "--epochs", "3"])  # other settings
+    merged("plain")
+    module.main(["train", "sunn", "--out", "rows.json", "--patience", "3"])
+    merged("sunn")
+    Path("gunn-work/plain-0.figures.json").unlink()
+    Path("gunn-work/plain-0.state").touch()  # trained anew, and interrupted
+    merged("plain")
+    assert module.trained == [(name, 0) for name in ("plain", "plain", "sunn", "sunn", "plain")]
 
 
 def test_what_the_softmax_costs_takes_finished_seeds_too(module):
@@ -238,6 +265,15 @@ def test_images_grow_and_the_last_epoch_sees_them_whole(whole, epochs, sizes):
         order = np.random.default_rng([1, epoch]).permutation(20)  # that of whole images
         np.testing.assert_array_equal(np.concatenate([y.asnumpy() for _, y in batches]), images.targets[order])
     assert seen == [{(10, 3, size, size)} for size in sizes]
+
+
+def test_the_reports_network_keeps_whole_images(module, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module.runs, "finished", lambda name, settings, seed, args: asked.append(settings) or 1 / 0)
+    for network in ("report", "original"):
+        with pytest.raises(ZeroDivisionError):
+            module.main(["train", "ten", "--network", network, "--out", "rows.json"])
+    assert ["sizes" in settings for settings in asked] == [False, True]
 
 
 def test_small_images_are_shifted_by_an_eighth_too(whole):

@@ -232,6 +232,20 @@ def test_images_of_another_shape(hybrid, shape):
         network(mx.nd.zeros(shape))
 
 
+def test_sizes_may_change_in_a_compiled_network():
+    def growing(network):
+        seen = []
+        for size in (16, 32, 16):
+            step(network, noise(2, (3, size, size)), mx.nd.array([0, 2]))
+            seen.append(network(noise(2, (3, size, size))).asnumpy())
+        return seen
+
+    compiled = original_gunn15(3)
+    compiled.hybridize(static_alloc=True, static_shape=True)
+    for found, expected in zip(growing(compiled), growing(original_gunn15(3))):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
 def test_the_original_takes_smaller_images(original):
     whole = noise(2)
     small = whole[:, :, :16, :12]
