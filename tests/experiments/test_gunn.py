@@ -167,11 +167,11 @@ def test_seeds_that_the_result_file_tells_of_are_finished(module, merged):
     for left in Path("gunn-work").glob("*.figures.json"):
         left.unlink()
     elsewhere = {"cpu": "another", "cores": 1, "memory": 2}
-    content = json.loads(Path("rows.json").read_text().replace(f'"git": "{old["gunn.3class.sunn.gain"]["git"]}"',
-                                                               '"git": "older"'))
-    for row in content["rows"]:
-        for seed in row["conditions"].get("seeds", []) if "curves" in row["conditions"] else []:
-            del seed["machine"]  # as rows of old have it
+    content = json.loads(Path("rows.json").read_text())
+    with_curves = [row for row in content["rows"] if "curves" in row["conditions"]]
+    for seed in [seed for row in with_curves for seed in row["conditions"]["seeds"]]:
+        seed["git"] = "older"
+        del seed["machine"]  # which rows of old have not
     Path("rows.json").write_text(json.dumps({**content, "machine": elsewhere}))
     found = merged("sunn", "--seeds", "0", "1", "2")
     assert module.trained[4:] == [("sunn", 2)]
