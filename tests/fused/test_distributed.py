@@ -197,10 +197,12 @@ def assert_all_gone(pids):
 
 
 def assert_is_single(path, single):
+    """That a state is the single process's, but for features in float32: a shard's last batch is a short one, and on
+    some processors the kernels for a few rows round otherwise than those for many."""
     state = ELMState.load(path)
     for name in ("HtH", "HtY"):
         expected = getattr(single, name)
-        assert np.linalg.norm(getattr(state, name) - expected) <= 1e-12 * np.linalg.norm(expected)
+        assert np.linalg.norm(getattr(state, name) - expected) <= 1e-7 * np.linalg.norm(expected)
     np.testing.assert_array_equal(state.samples, single.samples)
     assert state.n_samples == single.n_samples and state.yty == pytest.approx(single.yty, rel=1e-12)
     assert state.origin == single.origin and state.progress is None
