@@ -5,9 +5,10 @@ import numpy as np
 from mxelm.errors import InputError
 from mxelm.files import read_json, write_json
 from mxelm.gunn import tasks
-from mxelm.reporting import plots, results
+from mxelm.reporting import plots, published, results
 
 CURVE = ("loss", "accuracy", "validation_accuracy")  # what a row keeps of each epoch
+PUBLISHED = {figure.id: figure.value for figure in published.GUNN}
 CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
 
 
@@ -50,13 +51,19 @@ def by(settings, conditions):
 
 
 def draw_curves(args, figures):
-    """RUN.png in --work: accuracy on the training images (a mean over the epoch) and on those that are watched."""
+    """RUN.png in --work: accuracy on the training images (a mean over the epoch) and on those that are watched.
+
+    That of `ten` is by time, with the test images' accuracy and the published one beside.
+    """
     lines, by_time = {}, args.run == "ten"
     for f in figures:
         epochs = np.arange(1, len(f["history"]) + 1)
         x = np.cumsum([entry["seconds"] for entry in f["history"]]) / 60 if by_time else epochs
         for key, images in (("accuracy", "training"), ("validation_accuracy", "watched")):
             lines[f"seed {f['seed']}, {images} images"] = x, [100 * entry[key] for entry in f["history"]]
+        if by_time:
+            lines[f"seed {f['seed']}, test images"] = x[-1:], [100 * f["test3000"]]
+            lines["published, test images"] = x[[0, -1]], [PUBLISHED["gunn.10class"]] * 2
     plots.curves(args.work / f"{runs.stem(args.run, args)}.png", lines,
                  "training time / minutes" if by_time else "epochs", "accuracy / %")
 
