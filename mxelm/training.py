@@ -184,9 +184,11 @@ def load_parameters(network, path, ctx=None):
 
 
 def _parameters(network):
-    """Copies, made by MXNet's own thread: validation leaves the weights in oneDNN's layouts, which asnumpy() of them would
-    undo in this thread. Both then had OpenMP threads, more than there are cores, and OpenMP stops spinning: training
-    on two cores took twice the time from then on.
+    """The arrays of all parameters by name.
+
+    MXNet's own thread copies them first: validation leaves weights in oneDNN's layouts, which asnumpy() would undo with
+    OpenMP in this thread. Both threads then have teams, more threads than cores, so OpenMP no longer spins at its
+    barriers, and training on two cores would take twice the time from then on.
     """
     return {f"parameter.{name}": p.data().copy().asnumpy() for name, p in network._collect_params_with_prefix().items()}
 

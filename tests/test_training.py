@@ -1,6 +1,9 @@
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -352,6 +355,41 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "run.state").write_bytes(content[:-100])
     with pytest.raises(FileError, match="damaged"):
         run(network(), epochs=1, checkpoint=tmp_path / "run.state", resume=True)
+
+
+THREADS = """
+import sys
+import threading
+from pathlib import Path
+
+import test_training as t
+from mxelm.runtime import mx
+
+def threads():  # but those of Python, which the loader starts and ends
+    return int(Path("/proc/self/status").read_text().split("Threads:")[1].split()[0]) - threading.active_count()
+
+class Watched:
+    def __iter__(self):
+        yield from t.watched()
+        print(threads())  # validation's last batch is through
+
+net = mx.gluon.nn.HybridSequential()
+net.add(mx.gluon.nn.Conv2D(64, 3, in_channels=3), mx.gluon.nn.Conv2D(64, 3, in_channels=64), mx.gluon.nn.Dense(3))
+net.initialize()
+net.hybridize(static_alloc=True, static_shape=True)
+t.run(net, epochs=1, validation=Watched(), checkpoint=sys.argv[1])
+print(threads())
+"""
+
+
+def test_a_checkpoint_starts_no_team_of_threads_beside_that_of_mxnet(tmp_path):
+    """More OpenMP threads than cores make each of them sleep at every barrier: half the speed from then on."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).parent)}
+    call = [sys.executable, "-c", THREADS, str(tmp_path / "run.state")]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    before, after = done.stdout.split()
+    assert before == after
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_before_any_step(tmp_path):
