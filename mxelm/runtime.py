@@ -46,6 +46,9 @@ def _load(name):
             os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(len(os.sched_getaffinity(0))))
         # operators otherwise take turns with four scratch buffers a context, which are never freed (299 MB each)
         os.environ.setdefault("MXNET_CPU_TEMP_COPY", "1")
+        # the thread that hands over a batch otherwise copies it with an OpenMP team of its own, beside the engine's:
+        # more threads than cores, so that none spins at a barrier any longer, and small operators take twice the time
+        os.environ.setdefault("MXNET_CPU_PARALLEL_SIZE", str(2**30))
         os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on stderr at each bind
         try:
             with _numpy_bool(), warnings.catch_warnings():

@@ -378,11 +378,12 @@ net.add(mx.gluon.nn.Conv2D(64, 3, in_channels=3), mx.gluon.nn.Conv2D(64, 3, in_c
 net.initialize()
 net.hybridize(static_alloc=True, static_shape=True)
 t.run(net, epochs=1, validation=Watched(), checkpoint=sys.argv[1])
+mx.nd.array(t.np.ones(300000)).wait_to_read()  # as many numbers as a batch of large images has
 print(threads())
 """
 
 
-def test_a_checkpoint_starts_no_team_of_threads_beside_that_of_mxnet(tmp_path):
+def test_neither_a_checkpoint_nor_a_large_batch_starts_a_team_of_threads_beside_that_of_mxnet(tmp_path):
     """More OpenMP threads than cores make each of them sleep at every barrier: half the speed from then on."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).parent)}
     call = [sys.executable, "-c", THREADS, str(tmp_path / "run.state")]
