@@ -389,8 +389,8 @@ def test_neither_a_checkpoint_nor_a_large_batch_starts_a_team_of_threads_beside_
     call = [sys.executable, "-c", THREADS, str(tmp_path / "run.state")]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    before, after = done.stdout.split()
-    assert before == after
+    before, after = map(int, done.stdout.split())
+    assert after <= before  # a thread of the loader may still have been ending when the first was counted
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_before_any_step(tmp_path):
