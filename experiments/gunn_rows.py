@@ -1,4 +1,6 @@
 """The rows and pictures that gunn.py makes of finished seeds."""
+from pathlib import Path
+
 import gunn_runs as runs
 import numpy as np
 
@@ -6,43 +8,79 @@ from mxelm.errors import InputError
 from mxelm.files import read_json, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import plots, published, results
+from mxelm.training import class_numbers
 
 CURVE = ("loss", "accuracy", "validation_accuracy")  # what a row keeps of each epoch
 PUBLISHED = {figure.id: figure.value for figure in published.GUNN}
 CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
+TRAPS = {"batchnorm": "gunn.batchnorm.running_statistics",  # runs that say what a trap costs, of the report's network
+         "printed_plain": "gunn.softmax_head"}
+KEPT = ("seed", "git", "machine", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
+        "constant_answer_of_the_first_100", "minutes")  # what a row keeps of each seed
+
+
+def ids(run, classes):
+    """The rows that a run writes; the first tells its seeds."""
+    task = f"gunn.{classes}class"
+    if run == "ten":
+        return ["gunn.10class"]
+    if run == "as_published":
+        return [f"{task}.as_published.test100", *(f"{task}.constant_answer.{name.replace('-', '_')}"
+                                                  for name in tasks.LABELS)]
+    if run in TRAPS:
+        return [TRAPS[run]]
+    more = {"printed": ["train_last", "train_best"], **dict.fromkeys(CONTROLS, ["gain"])}.get(run, [])
+    return [f"{task}.{run}.{which}" for which in ("test3000", "test100", *more)]
 
 
 def not_run(args):
-    """The rows of a run for which there was no time: no value, and why."""
-    classes = runs.RUNS[args.run]["classes"]
-    ids = ["gunn.10class"] if args.run == "ten" else [f"gunn.{classes}class.{args.run}.{which}"
-                                                      for which in ("test3000", "test100")]
+    """The rows of a run for which there was no time: no value, and why. InputError where --out has a figure."""
+    names = ids(args.run, runs.RUNS[args.run]["classes"])
+    measured = [id for id, row in rows_of(args.out).items() if id in names and row["value"] is not None]
+    if measured:
+        raise InputError(f"{args.out} has a figure of {measured[0]}, which --not-run would replace by none")
     return [results.row(id, None, "%", "higher", command=args.command, conditions={
-        **runs.RUNS[args.run], "reason": f"not run: {args.not_run}"}) for id in ids]
+        **runs.RUNS[args.run], "reason": f"not run: {args.not_run}"}) for id in names]
 
 
-def take_up(args, out):
-    """Leave in --work the finished seeds that the rows in `out` tell of, but not those that --work has or has begun.
+def rows_of(out):
+    """The rows of a result file by id; none where there is no file."""
+    return {row["id"]: row for row in (read_json(out) if out.exists() else {"rows": []})["rows"]}
 
-    Those are the runs with rows of their own accuracy on all test images, by their own settings. Raises InputError
-    where the row that this call will write would lose seeds.
+
+def require_no_loss(args, settings):
+    """Raise InputError where the rows that this call will write would replace those of more seeds or epochs."""
+    row = rows_of(args.out).get(ids(args.run, settings["classes"])[0])
+    if row is None or row["value"] is None:
+        return
+    seeds, had = {told["seed"] for told in row["conditions"]["seeds"]}, row["conditions"]["epochs"]
+    if seeds - set(args.seeds):
+        together = " ".join(map(str, sorted({*seeds, *args.seeds})))
+        raise InputError(f"{args.out} has seeds of {args.run} that this call would lose: --resume --seeds {together} "
+                         "keeps them, another --out too")
+    if had > settings["epochs"]:
+        raise InputError(f"{args.out} has {args.run} after {had} epochs, which {settings['epochs']} would replace: "
+                         "name another --out")
+
+
+def take_up(args):
+    """Leave in --work the finished seeds that the rows in --out tell of, but not those that --work has or has begun.
+
+    Those are the runs with rows that keep their curves, by their own settings.
     """
-    content = read_json(out) if out.exists() else {"rows": []}
-    rows = {row["id"]: row for row in content["rows"]}
+    content = read_json(args.out) if args.out.exists() else {}
+    rows = rows_of(args.out)
     for run, settings in runs.RUNS.items():
-        row = rows.get(f"gunn.{settings['classes']}class.{run}.test3000")
-        if row is None or row["value"] is None or not by(settings, row["conditions"]):
+        row = rows.get(ids(run, settings["classes"])[0])
+        if row is None or "curves" not in row["conditions"] or not by(settings, row["conditions"]):
             continue
-        seeds = [told["seed"] for told in row["conditions"]["seeds"]]
-        if run == args.run and not args.changed and set(seeds) - set(args.seeds):
-            together = " ".join(map(str, sorted({*seeds, *args.seeds})))
-            raise InputError(f"{out} has seeds of {run} that this call would lose: --seeds {together} keeps them")
         machine = row["conditions"].get("measured_on", content)["machine"]
         for told, curve in zip(row["conditions"]["seeds"], row["conditions"]["curves"]):
-            file = args.work / f"{run}-{told['seed']}.figures.json"
-            if not file.exists() and not (args.work / f"{run}-{told['seed']}.state").exists():
+            prefix = args.work / f"{run}-{told['seed']}"
+            if not any(Path(f"{prefix}.{end}").exists() for end in ("figures.json", "begun.json")):
                 history = [dict(zip(CURVE, entry)) for entry in curve]
-                write_json(file, {"settings": settings, "machine": machine, **told, "history": history})
+                write_json(f"{prefix}.figures.json", {"settings": settings, "machine": machine, **told,
+                                                      "history": history})
 
 
 def by(settings, conditions):
@@ -53,7 +91,7 @@ def by(settings, conditions):
 def draw_curves(args, figures):
     """RUN.png in --work: accuracy on the training images (a mean over the epoch) and on those that are watched.
 
-    That of `ten` is by time, with the test images' accuracy and the published one beside.
+    That of `ten` is by time, with the test images' accuracy beside, and the published one if it is the run itself.
     """
     lines, by_time = {}, args.run == "ten"
     for f in figures:
@@ -63,7 +101,8 @@ def draw_curves(args, figures):
             lines[f"seed {f['seed']}, {images} images"] = x, [100 * entry[key] for entry in f["history"]]
         if by_time:
             lines[f"seed {f['seed']}, test images"] = x[-1:], [100 * f["test3000"]]
-            lines["published, test images"] = x[[0, -1]], [PUBLISHED["gunn.10class"]] * 2
+            if not (args.quick or args.changed):
+                lines["published, test images"] = x[[0, -1]], [PUBLISHED["gunn.10class"]] * 2
     plots.curves(args.work / f"{runs.stem(args.run, args)}.png", lines,
                  "training time / minutes" if by_time else "epochs", "accuracy / %")
 
@@ -77,17 +116,23 @@ def accuracy_rows(args, settings, figures):
 def accuracy_row(args, settings, figures, id, which, **conditions):
     """The row of one accuracy, with all that tells how it came about."""
     values = 100 * np.array([f[which] for f in figures])
-    kept = ("seed", "git", "machine", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
-            "constant_answer_of_the_first_100", "minutes")
     conditions |= cut_short(args, settings, figures, conditions.get("reason"))
     conditions["normalisation"] = "a channel" if runs.per_channel(settings, args) else "one scalar"
-    conditions = {**settings, **conditions,
-                  "seeds": [{key: f[key] for key in kept if key in f} for f in figures],
-                  "curves": [[[round(e[key], 4) for key in CURVE] for e in f["history"]] for f in figures]}
+    conditions = {**settings, **conditions, "seeds": by_seed(figures), "curves": curves_of(figures)}
     row = results.row(id, values.mean(), "%", "higher", std=values.std(ddof=1) if len(values) > 1 else None,
                       n=len(values), command=args.command, seconds=60 * sum(f["minutes"] for f in figures),
                       conditions=conditions)
     return {**row, "git": trained_at(figures)}
+
+
+def by_seed(figures):
+    """What a row tells of each seed."""
+    return [{key: f[key] for key in KEPT if key in f} for f in figures]
+
+
+def curves_of(figures):
+    """The learning curve of each seed, by `CURVE`."""
+    return [[[round(e[key], 4) for key in CURVE] for e in f["history"]] for f in figures]
 
 
 def trained_at(figures):
@@ -114,7 +159,7 @@ def control_rows(args, settings, figures):
     wanted, pairs = {**settings, "layer": runs.RUNS[gradual]["layer"]}, []
     for f in figures:
         file = args.work / f"{runs.stem(gradual, args)}-{f['seed']}.figures.json"
-        other = read_json(file) if file.exists() else None
+        other = runs.read_figures(file) if file.exists() else None
         if other and other["settings"] == wanted:
             pairs.append((other, f))
     gains = np.array([100 * (other["test3000"] - f["test3000"]) for other, f in pairs])
@@ -147,34 +192,37 @@ def ten_rows(args, settings, figures):
 
 
 def published_rows(args, settings, figures):
+    """The accuracy by the published labels, and what one answer for all has by them and by the real ones."""
     task = f"gunn.{settings['classes']}class"
-    constant = {f"constant_answer.{name}": figure for name, figure in constant_answers(args, settings).items()}
     rows = [accuracy_row(args, settings, figures, f"{task}.as_published.test100", "test100")]
-    return rows + [results.row(f"{task}.{name}", 100 * figure, "%", "none", command=args.command,
-                               conditions={"test_images": 100}) for name, figure in constant.items()]
-
-
-def constant_answers(args, settings):
-    """How often one answer for all is right on the report's 100 test images, by its labels and by the real ones."""
-    found = {}
-    for name in tasks.LABELS:
-        task, _ = runs.load_task({**settings, "labels": name}, args)
-        found[name.replace("-", "_")] = tasks.constant_answer(task.test.targets[:100], settings["classes"])[1]
-    return found
+    for labels in tasks.LABELS:
+        targets = runs.load_task({**settings, "labels": labels}, args)[0].test.targets[:100]
+        always, share = tasks.constant_answer(targets, settings["classes"])
+        counts = np.bincount(class_numbers(targets), minlength=settings["classes"]).tolist()
+        rows.append(results.row(f"{task}.constant_answer.{labels.replace('-', '_')}", 100 * share, "%", "none",
+                                command=args.command, conditions={"test_images": 100, "answer": always,
+                                                                  "labels_that_count_as_each_class": counts}))
+    return rows
 
 
 def batchnorm_rows(args, settings, figures):
-    """The same weights, bit for bit, with running statistics that lag less: what the lag costs after an epoch."""
-    late = runs.beside("batchnorm-lagging", {**settings, "momentum": 0.99}, figures, args)
-    return [lost_row(args, settings, "gunn.batchnorm.running_statistics", "points lost with momentum 0.99",
-                     {"accuracy_with_0.9": figures, "accuracy_with_0.99": late}, momenta=[0.9, 0.99])]
+    """What an epoch's evaluation loses to running statistics that lag: the same weights with others beside it."""
+    sides = {"settled": runs.settled("batchnorm", settings, figures, args), "lagging": figures}
+    return [lost_row(args, settings, TRAPS["batchnorm"], "points lost to running statistics that lag, same weights",
+                     sides)]
 
 
 def softmax_rows(args, settings, figures):
-    """Points that the softmax between the dense layers costs: `printed` with the same seeds and epochs beside it."""
+    """Points that the softmax between the dense layers costs: `printed` with the same seeds and epochs beside it.
+
+    Both are scored with settled running statistics too, for those of 0.99 lag behind weights that still move.
+    """
     with_softmax = runs.beside("printed", {**settings, "head": "printed"}, figures, args)
-    return [lost_row(args, settings, "gunn.softmax_head", "points lost to softmax between the dense layers",
-                     {"plain": figures, "softmax": with_softmax})]
+    settled = {"plain": runs.settled("printed_plain", settings, figures, args),
+               "softmax": runs.settled("printed", {**settings, "head": "printed"}, figures, args)}
+    return [lost_row(args, settings, TRAPS["printed_plain"], "points lost to softmax between the dense layers",
+                     {"plain": figures, "softmax": with_softmax}, with_settled_statistics={
+                         name: [f["test3000"] for f in side] for name, side in settled.items()})]
 
 
 def lost_row(args, settings, id, what, sides, **conditions):
@@ -185,7 +233,9 @@ def lost_row(args, settings, id, what, sides, **conditions):
     row = results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
                       command=args.command, conditions={
                           **settings, **conditions, **cut_short(args, settings, figures), "what": what, **accuracies,
-                          "seeds": [f["seed"] for f in figures]})
+                          "seeds": [{"seed": pair[0]["seed"], **dict(zip(sides, by_seed(pair)))}
+                                    for pair in zip(*sides.values())],
+                          "curves_of_sides": {name: curves_of(side) for name, side in sides.items()}})
     return {**row, "git": trained_at([f for side in sides.values() for f in side])}
 
 

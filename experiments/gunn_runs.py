@@ -2,15 +2,17 @@
 import argparse
 import dataclasses
 import functools
+from pathlib import Path
 
 import numpy as np
 
 from mxelm import data, gunn
-from mxelm.files import read_json, write_json
+from mxelm.errors import FileError
+from mxelm.files import load_container, locked, read_json, remove_leftovers, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import results
 from mxelm.runtime import machine, mx
-from mxelm.training import class_numbers, fit, flip_and_crop, steps, warmup_linear
+from mxelm.training import KIND, class_numbers, fit, flip_and_crop, load_parameters, steps, warmup_linear
 
 ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
 NESTEROV = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}}
@@ -30,7 +32,7 @@ RUNS = {
     "printed": PRINTED,
     "printed_plain": {**PRINTED, "head": "plain"},
     "as_published": {**PRINTED, "labels": "as-published"},
-    "batchnorm": {**REPORT, "epochs": 1, "augmentation": "none", "schedule": "constant", "peak": 1e-3},
+    "batchnorm": {**PRINTED, "head": "plain", "epochs": 1},
     # six epochs of whole images take five hours of two cores; images of 16x16 take a quarter of the time
     "ten": {**ORIGINAL, "classes": 10, "images": 49500, "batch": 100, "epochs": 6, "sizes": [16, 16, 16, 16, 24, 32]},
 }
@@ -101,6 +103,8 @@ def one_seed(name, settings, seed, args):
     """Train one network and score it once; a dict of figures."""
     task, preprocessing = load_task(settings, args)
     network, prefix = build(settings, seed), args.work / f"{stem(name, args)}-{seed}"
+    if "weights_of" in settings:
+        load_parameters(network, args.work / f"{stem(settings['weights_of'], args)}-{seed}.state")
     rows = settings["labels"] == "as-published"
     history = fit(
         network, training_loader(task.train, settings, preprocessing, seed), settings["epochs"],
@@ -131,16 +135,71 @@ def stem(name, args):
 
 
 def finished(name, settings, seed, args):
-    """The figures of one seed: those that --work holds with --resume, else `one_seed`'s, which are left there."""
-    file = args.work / f"{stem(name, args)}-{seed}.figures.json"
-    if not (args.resume and file.exists() and read_json(file)["settings"] == settings):
-        file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another one's figures
-        commit = results.commit()
-        write_json(file, {"settings": settings, "git": commit, "machine": machine(),
-                          **one_seed(name, settings, seed, args)})
-    return read_json(file)
+    """The figures of one seed: those that --work holds with --resume, else `one_seed`'s, which are left there.
+
+    Raises FileError where another process is at this seed, and where what --work has begun is another run.
+    """
+    prefix = args.work / f"{stem(name, args)}-{seed}"
+    file, begun = Path(f"{prefix}.figures.json"), Path(f"{prefix}.begun.json")
+    lock = Path(f"{prefix}.lock")
+    lock.touch()
+    with locked(lock, wait=False):
+        for written in (file, begun, f"{prefix}.state", f"{prefix}.state.best"):
+            remove_leftovers(written)
+        if not (args.resume and file.exists() and read_figures(file)["settings"] == settings):
+            file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another's figures
+            begin(begun, f"{prefix}.state", settings, args.resume)
+            figures = one_seed(name, settings, seed, args)
+            write_json(file, {"settings": settings, **trained_by(begun, len(figures["history"])), **figures})
+            begun.unlink()
+    return read_figures(file)
+
+
+def begin(begun, state, settings, resume):
+    """Note in the file `begun` that this process trains from now on, after so many epochs that others have done."""
+    processes, after = [], 0
+    if resume and begun.exists():
+        old = read_json(begun)
+        if not isinstance(old, dict) or old.get("settings") != settings:
+            raise FileError(f"{begun} is of a run with other settings: leave out --resume to begin anew, or choose "
+                            "another --work")
+        processes = old["processes"]
+    if resume and Path(state).exists():
+        after = len(load_container(state, KIND)[0]["history"])
+        processes = processes or [{"after": 0, "git": None, "machine": None}]  # whose note is lost
+    processes.append({"after": after, "git": results.commit(), "machine": machine()})
+    write_json(begun, {"settings": settings, "processes": processes})
+
+
+def trained_by(begun, epochs):
+    """{"git", "machine"} of the processes that have done the epochs of a run, "A, from epoch 3 on B" if several."""
+    processes, told, commit, where = read_json(begun)["processes"], [], None, None
+    for process, end in zip(processes, [*(p["after"] for p in processes[1:]), epochs]):
+        if process["after"] < end:
+            if process["git"] != commit or not told:
+                told.append(f"from epoch {process['after'] + 1} on {process['git'] or 'unknown'}")
+            commit, where = process["git"], process["machine"]
+    told[0] = told[0].removeprefix("from epoch 1 on ")
+    return {"git": ", ".join(told), "machine": where}
+
+
+def read_figures(file):
+    """The figures of a finished seed; FileError for a file that is something else."""
+    found = read_json(file)
+    if not (isinstance(found, dict) and {"settings", "seed", "test3000", "history"} <= found.keys()):
+        raise FileError(f"{file} does not hold the figures of a finished seed: remove it")
+    return found
 
 
 def beside(name, settings, figures, args):
     """The same seeds of a run that another one is compared with; what --work holds of it is never done again."""
     return [finished(name, settings, f["seed"], argparse.Namespace(**{**vars(args), "resume": True})) for f in figures]
+
+
+def settled(name, settings, figures, args):
+    """The seeds of a finished run scored anew: the same weights, running statistics that have caught up with them.
+
+    An epoch with learning rate 0 moves nothing but those statistics, and with momentum 0.9 forgets the old ones.
+    """
+    settings = {**settings, "weights_of": name, "momentum": 0.9, "peak": 0.0, "epochs": 1, "schedule": "constant"}
+    return [finished(f"{name}-settled", settings, f["seed"], args) for f in figures]

@@ -1,5 +1,6 @@
 """Files that survive a crash: atomic writes, checksums, safe unpacking, the container for states and checkpoints."""
 import contextlib
+import fcntl
 import glob
 import hashlib
 import json
@@ -42,6 +43,26 @@ def atomic_write(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def locked(path, wait=True):
+    """Hold a file or folder that exists against other processes that ask for it; it is free again when they end.
+
+    Raises FileError where it cannot be opened and, without `wait`, where another process holds it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise FileError(f"cannot open {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise FileError(f"another process holds {path}: wait for it, or choose another name") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(path):

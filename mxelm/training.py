@@ -71,12 +71,14 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     optimizer: MXNet's name of one whose state is arrays and counters, which all are but "nadam" and "lbsgd".
     loss: a Gluon loss (softmax cross-entropy by default). validation: a loader scored after each epoch.
     checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
-    validation accuracy (never of a test). resume: go on from `checkpoint` if it is there.
+    validation accuracy (never of a test). resume: go on from `checkpoint` if it is there; else what is there goes.
     patience: stop when so many epochs have brought no better validation accuracy.
     any_rows: let softmax cross-entropy see label rows that are no distribution, as the published GUNN labels are.
-    Raises InputError when loss or parameters stop being finite, and for label rows that do not sum to 1; FileError
-    when the checkpoint is of another run or cannot be written.
+    Raises InputError when loss or parameters stop being finite, for labels that name no class of the network and rows
+    that do not sum to 1; FileError when the checkpoint is of another run or cannot be written.
     """
+    if epochs < 1:
+        raise InputError(f"a training takes one epoch or more, got {epochs}")
     if checkpoint:
         require_writable(checkpoint)
     if patience is not None and (patience < 1 or validation is None):
@@ -87,24 +89,33 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
                 "batches": len(loader), "loss": type(loss).__name__, "data": getattr(loader, "identity", None),
                 "learning rates": [schedule(i / 16) for i in range(17)]}
     identity = json.loads(json.dumps(identity, default=float))  # as a checkpoint will give it back
-    history = []
-    if resume and checkpoint and Path(checkpoint).exists():
-        history = _restore(checkpoint, network, trainer, identity, ctx)
-        log.info("resumed %s after epoch %d", checkpoint, len(history))
-    check = None if any_rows or not isinstance(loss, mx.gluon.loss.SoftmaxCrossEntropyLoss) else require_one_hot
+    history = _begin(checkpoint, resume, network, trainer, identity, ctx) if checkpoint else []
+    one_hot = isinstance(loss, mx.gluon.loss.SoftmaxCrossEntropyLoss) and not any_rows
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
         if patience and _epochs_since_best(history) >= patience:
             break
-        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, check))
+        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, one_hot))
         if validation is not None:
-            history[-1]["validation_accuracy"] = accuracy(network, validation, ctx)
+            history[-1]["validation_accuracy"] = accuracy(network, validation, ctx, one_hot)
         if checkpoint:
             if history[-1].get("validation_accuracy", -1.0) > best:
                 best = history[-1]["validation_accuracy"]
                 save_container(f"{checkpoint}.best", KIND, {**identity, "history": history}, _parameters(network))
             _save(checkpoint, network, trainer, {**identity, "history": history})
         log.info("%s", history[-1])
+    return history
+
+
+def _begin(checkpoint, resume, network, trainer, identity, ctx):
+    """The history to go on from, [] for a new run, which removes what its own resume would take for its own."""
+    if not resume:
+        for old in (checkpoint, f"{checkpoint}.best"):
+            Path(old).unlink(missing_ok=True)
+    if not Path(checkpoint).exists():
+        return []
+    history = _restore(checkpoint, network, trainer, identity, ctx)
+    log.info("resumed %s after epoch %d", checkpoint, len(history))
     return history
 
 
@@ -119,21 +130,23 @@ def _trainer(network, optimizer, settings):
     By itself it sorts them by name, and the numbers in names count what the process has built before.
     """
     parameters = [parameter for _, parameter in sorted(network._collect_params_with_prefix().items())]
-    return mx.gluon.Trainer(list(dict.fromkeys(parameters)), optimizer, settings, kvstore=None)
+    try:
+        return mx.gluon.Trainer(list(dict.fromkeys(parameters)), optimizer, settings, kvstore=None)
+    except (TypeError, ValueError) as error:  # MXNet's, for a name or a setting that it does not know
+        raise InputError(f"no optimizer {optimizer!r} with {', '.join(settings)}: {error}") from None
 
 
-def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, check):
+def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, one_hot):
     seed_mxnet(hash((seed, epoch)) % (1 << 31))  # the hash of integers is the same in every process
     loader.epoch = epoch
     start, losses, right, count = time.perf_counter(), [], 0, 0
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", disable=not progress, leave=False)
     for step, (x, y) in enumerate(bar):
-        if check and y.ndim == 2:
-            check(y.asnumpy())
         x, y = x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
         trainer.set_learning_rate(schedule((epoch + step / len(loader)) / epochs))
         with mx.autograd.record():
             scores = network(x)
+            require_classes(y.asnumpy(), scores.shape[1], one_hot)
             value = loss(scores, y)
         value.backward()
         trainer.step(len(x))
@@ -149,6 +162,23 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
             "seconds": time.perf_counter() - start}
 
 
+def require_classes(labels, n_classes, one_hot=True):
+    """Raise InputError for class numbers (n,) that are not in 0..n_classes-1, and rows (n, classes) of another width.
+
+    MXNet's loss would take the nearest class in silence. one_hot: the rows must sum to 1 as well.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2:
+        if labels.shape[1] != n_classes:
+            raise InputError(f"label rows of {labels.shape[1]} classes do not fit a network of {n_classes} scores")
+        if one_hot:
+            require_one_hot(labels)
+    else:
+        wrong = labels[(labels < 0) | (labels >= n_classes)]
+        if len(wrong):
+            raise InputError(f"class {wrong[0]:g} among the labels: the network has scores for 0..{n_classes - 1}")
+
+
 def require_one_hot(rows):
     """Raise InputError for label rows (n, classes) that do not sum to 1: an all-zero row has no loss, and no class."""
     rows = np.asarray(rows)
@@ -160,11 +190,15 @@ def require_one_hot(rows):
                          f"{rows[wrong[0]].tolist()}): such images have no class")
 
 
-def accuracy(network, loader, ctx=None):
-    """Fraction of the loader's samples whose highest score is at their label."""
+def accuracy(network, loader, ctx=None, one_hot=False):
+    """Fraction of the loader's samples whose highest score is at their label.
+
+    one_hot: refuse label rows that do not sum to 1. Raises InputError for labels that name no class of the network.
+    """
     right = count = 0
     for x, y in loader:
         scores = network(x.as_in_context(ctx or mx.cpu())).asnumpy()
+        require_classes(y.asnumpy(), scores.shape[1], one_hot)
         right += int((scores.argmax(axis=1) == class_numbers(y.asnumpy())).sum())
         count += len(scores)
     return right / count

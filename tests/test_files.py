@@ -123,6 +123,22 @@ def test_a_killed_writer_leaves_the_old_file_and_what_remove_leftovers_finds(tmp
     assert sorted(os.listdir(tmp_path)) == sorted([*bystanders, path.name])
 
 
+def test_what_one_process_holds_another_cannot(tmp_path):
+    path = tmp_path / "a.lock"
+    path.touch()
+    script = ("import sys, time\nfrom mxelm.files import locked\n"
+              "with locked(sys.argv[1]):\n print('go', flush=True)\n time.sleep(60)")
+    child = subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"go\n"
+    with pytest.raises(FileError, match="another process holds .*a.lock: wait"), files.locked(path, wait=False):
+        pass
+    child.send_signal(signal.SIGKILL)
+    with files.locked(path):  # free with the death of its holder
+        child.communicate()
+    with pytest.raises(FileError, match="cannot open .*b.lock: No such file"), files.locked(tmp_path / "b.lock"):
+        pass
+
+
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "a.txt"
     contents = {"a" * 100_000, "b" * 200_000}

@@ -164,6 +164,53 @@ def test_rows_without_a_class_count_as_class_0_and_have_no_loss():
     assert history[0]["loss"] == 0
 
 
+def relabelled(labels, kind="classes"):
+    """A loader of the images of `dataset`, with other labels."""
+    data = dataset(len(labels))
+    classes = [f"class {i}" for i in range(5)]
+    return Dataset(data.source, np.asarray(labels), classes, "noise", kind).gluon_loader(8, PREPROCESSING)
+
+
+@pytest.mark.parametrize("wrong, loss, told", [
+    (relabelled([0, 1, 2, 3, 4]), None, "class 3 among the labels: the network has scores for 0..2"),
+    (relabelled(np.eye(5)[:5], "multilabel"), mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False),
+     "label rows of 5 classes do not fit a network of 3 scores")])
+@pytest.mark.parametrize("watched_alone", [False, True])
+def test_labels_that_name_no_class_of_the_network(wrong, loss, told, watched_alone):
+    net, right = network(), rows_loader() if loss else loader()
+    with pytest.raises(InputError, match=told):
+        run(net, right if watched_alone else wrong, epochs=1, loss=loss, validation=wrong)
+    with pytest.raises(InputError, match=told):
+        accuracy(net, wrong)
+
+
+def test_watched_rows_without_a_class():
+    data, loss = dataset(8), mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
+    options = {"epochs": 1, "loss": loss, "validation": none.gluon_loader(8, PREPROCESSING)}
+    with pytest.raises(InputError, match="8 of 8 label rows do not sum to 1"):
+        run(network(), rows_loader(), **options)
+    assert run(network(), rows_loader(), any_rows=True, **options)
+
+
+def test_a_learning_rate_of_zero_moves_running_statistics_alone():
+    net = network()
+    run(net, epochs=1)
+    before = parameters(net)
+    run(net, epochs=1, schedule=steps(0.0, ()), **ADAM)
+    moved = {name for name, value in parameters(net).items() if value.tobytes() != before[name].tobytes()}
+    assert moved == {"1.running_mean", "1.running_var"}
+
+
+@pytest.mark.parametrize("options, told", [
+    ({"optimizer": "foo"}, "no optimizer 'foo' with learning_rate.*: Cannot find optimizer foo"),
+    ({"settings": {"momentums": 0.9}}, "no optimizer 'nag' with learning_rate, momentums: .*momentums"),
+    ({"epochs": 0}, "one epoch or more, got 0")])
+def test_trainings_that_are_not(options, told):
+    with pytest.raises(InputError, match=told):
+        run(network(), **options)
+
+
 def test_the_same_seed_gives_the_same_run_and_another_does_not():
     nets = [network() for _ in range(3)]
     first, second, other = (run(net, epochs=2, seed=number) for net, number in zip(nets, (5, 5, 6)))
@@ -286,6 +333,26 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, told):
     with pytest.raises(FileError, match=f"run.state is of another run: {told}"):
         run(net, **{"epochs": 2, "checkpoint": tmp_path / "run.state", "resume": True, **change})
     assert all((parameters(net)[name] == value).all() for name, value in before.items())
+
+
+def test_the_checkpoint_of_other_images_is_refused(tmp_path):
+    run(network(), epochs=2, checkpoint=tmp_path / "run.state")
+    data = dataset(36)
+    brighter = Dataset(ArraySource(data.source.images + np.uint8(1), "noise"), data.targets, data.classes, "noise")
+    others = brighter.gluon_loader(8, PREPROCESSING, shuffle=3, augment=partial(flip_and_crop, pad=1))
+    with pytest.raises(FileError, match="run.state is of another run: its data is"):
+        run(network(), others, epochs=2, checkpoint=tmp_path / "run.state", resume=True)
+
+
+def test_a_new_run_that_is_stopped_early_does_not_go_on_as_the_old_one(tmp_path):
+    options = {"checkpoint": tmp_path / "run.state", "validation": watched()}
+    run(network(), **options)
+    with stopped(epoch=0) as data:
+        run(network(), data, **options)
+    assert os.listdir(tmp_path) == []
+    whole, again = network(), network()
+    assert timeless(run(again, resume=True, **options)) == timeless(run(whole, validation=watched()))
+    assert same(again, whole)
 
 
 @pytest.mark.parametrize("change, told", [

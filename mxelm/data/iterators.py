@@ -77,9 +77,12 @@ class GluonLoader(_Iterator):
 
     @property
     def identity(self):
-        """What decides the batches of a pass, JSON-able: two loaders that agree in it give the same."""
+        """What decides the batches of a pass, JSON-able: two loaders that agree in it give the same.
+
+        It reads all images once, for their content is part of it; a FileError names one that cannot be read.
+        """
         pipeline = self._passes.pipeline
-        return {"samples": array_digest(pipeline.dataset.positions, pipeline.dataset.targets), "batch": pipeline.batch,
+        return {"samples": array_digest(pipeline.dataset.digests(), pipeline.dataset.targets), "batch": pipeline.batch,
                 "shuffle": self._passes.shuffle, "augmentation": _named(pipeline.augment),
                 "preprocessing": dataclasses.asdict(pipeline.preprocessing)}
 

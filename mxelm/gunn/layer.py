@@ -5,6 +5,8 @@ overwrites block j; all steps of a pass share one kernel and one bias. Three pas
 Source: Radhakrishnan, section 4, figures 2 and 3, and the code behind them (github.com/aishwarya34/
 CSC580_PrinciplesOfMachineLearning): neither activation nor BatchNorm between the steps, biases as random as weights.
 """
+from numbers import Integral
+
 from mxelm.errors import InputError
 from mxelm.runtime import mx
 
@@ -19,6 +21,8 @@ class GradualLayer(mx.gluon.HybridBlock):
 
     def __init__(self, n, K, **kwargs):
         super().__init__(**kwargs)
+        if not (isinstance(n, Integral) and isinstance(K, Integral)):
+            raise InputError(f"channels and channels a step are whole numbers, got {n!r} and K = {K!r}")
         if K < 1 or n < 1 or n % K:
             raise InputError(f"a gradual layer goes over its channels in blocks of K: {n} channels are no multiple of "
                              f"K = {K}")

@@ -3,6 +3,7 @@
 A network is a list of named blocks, run in order. Its outputs are the scores before the last softmax, which the loss
 brings. `summary` makes the table of the report's figure 6.
 """
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -194,8 +195,8 @@ def _linear(n, classes):
 
 
 def _check(classes, layer, head="plain"):
-    if classes < 2:
-        raise InputError(f"a classifier needs two classes or more, got {classes}")
+    if not isinstance(classes, Integral) or classes < 2:
+        raise InputError(f"a classifier needs two classes or more, a whole number, got {classes!r}")
     if layer not in LAYERS:
         raise InputError(f"layer {layer!r} is not known: use {', '.join(LAYERS)}")
     if head not in HEADS:
@@ -204,6 +205,8 @@ def _check(classes, layer, head="plain"):
 
 def _initialised(network, initializer, seed):
     """Initial values from `seed` alone; biases zero, gammas one, but where a block says otherwise."""
+    if not isinstance(seed, Integral) or not 0 <= seed < 1 << 32:
+        raise InputError(f"a seed is a whole number from 0 to {(1 << 32) - 1}, got {seed!r}")
     seed_mxnet(seed)
     np.random.seed(seed)  # MXNet's initialisers draw from both
     network.initialize(initializer)

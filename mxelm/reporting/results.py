@@ -1,11 +1,8 @@
 """Result files: one JSON a script, a row for each measured figure, merged when a script is run again in parts."""
-import contextlib
 import datetime
-import fcntl
 import functools
 import json
 import math
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -51,7 +48,7 @@ def write(path, experiment, rows):
     path = Path(path)
     _refuse_duplicates(path, rows)
     machine, versions = runtime.machine(), runtime.versions()
-    with _locked(path.parent):
+    with files.locked(files.make_folder(path.parent)):
         kept, old = [], _old(path, experiment)
         if old:
             new = {made["id"] for made in rows}
@@ -224,18 +221,3 @@ def commit():
 
 def _git(root, *arguments):
     return subprocess.run(("git", *arguments), cwd=root, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@contextlib.contextmanager
-def _locked(folder):
-    """Hold a folder, made where missing, against other processes that write results there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise FileError(f"cannot write results in {folder}: {error.strerror}; choose another folder") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

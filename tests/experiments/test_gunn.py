@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mxelm import data
-from mxelm.errors import InputError
+from mxelm.errors import FileError, InputError
+from mxelm.files import load_container, locked, save_container
 from mxelm.gunn import tasks
+from mxelm.training import KIND
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "gunn.py"
 FEW = ["--quick", "--images", "25", "--epochs", "2"]
@@ -184,11 +187,61 @@ def test_seeds_that_the_result_file_tells_of_are_finished(module, merged):
     assert [seed["machine"] == elsewhere for seed in seeds] == [True, True, False]
 
 
-def test_seeds_that_a_call_would_lose(module, merged):
-    merged("plain", "--seeds", "0", "2")
-    with pytest.raises(InputError, match=r"seeds of plain that this call would lose: --seeds 0 1 2 keeps them"):
-        merged("plain", "--seeds", "1")
-    assert merged("sunn", "--seeds", "2")["gunn.3class.sunn.gain"]["n"] == 1  # another run's are not lost
+@pytest.mark.parametrize("run", ["plain", "batchnorm", "ten"])
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--epochs", "20"]])
+def test_seeds_that_a_call_would_lose(module, merged, run, options):
+    merged(run, "--seeds", "0", "2")
+    before = Path("rows.json").read_text()
+    with pytest.raises(InputError, match=rf"seeds of {run} that this call would lose: --resume --seeds 0 1 2 keeps th"):
+        module.main(["train", run, "--seeds", "1", "--out", "rows.json", *options])
+    assert Path("rows.json").read_text() == before
+    assert merged("sunn", "--seeds", "2")["gunn.3class.sunn.test3000"]["n"] == 1  # another run's are not lost
+
+
+def test_epochs_that_a_call_would_lose(module):
+    for epochs, told in ((4, None), (3, "has printed after 4 epochs, which 3 would replace: name another"), (5, None)):
+        call = ["train", "printed", "--epochs", str(epochs), "--out", "rows.json"]
+        if told:
+            with pytest.raises(InputError, match=told):
+                module.main(call)
+        else:
+            module.main(call)
+
+
+def test_a_row_tells_the_commits_of_all_processes_that_trained(module, monkeypatch, tmp_path):
+    begun, state = tmp_path / "run.begun.json", tmp_path / "run.state"
+    steps = [("a", 0), ("b", 0), ("b", 2), (None, 3), ("c", 5)]  # commit, epochs done before: "a" and "c" did none
+    for commit, after in steps:
+        if after:
+            save_container(state, KIND, {"history": [{}] * after}, {})
+        monkeypatch.setattr(module.runs.results, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(module.runs, "machine", lambda commit=commit: {"cpu": commit})
+        module.runs.begin(begun, state, {"epochs": 5}, resume=True)
+    assert module.runs.trained_by(begun, 5) == {"git": "b, from epoch 4 on unknown", "machine": {"cpu": None}}
+    with pytest.raises(FileError, match="of a run with other settings: leave out --resume to begin anew"):
+        module.runs.begin(begun, state, {"epochs": 6}, resume=True)
+    module.runs.begin(begun, state, {"epochs": 6}, resume=False)
+    assert module.runs.trained_by(begun, 6)["git"] == "c"
+    begun.unlink()
+    module.runs.begin(begun, state, {"epochs": 6}, resume=True)
+    assert module.runs.trained_by(begun, 6)["git"] == "unknown, from epoch 6 on c"  # the state has 5 epochs
+
+
+def test_a_seed_belongs_to_one_process(module):
+    rows_of(module, "train", "plain")
+    with locked("gunn-work/plain-0.lock"):
+        with pytest.raises(FileError, match="another process holds gunn-work/plain-0.lock"):
+            module.main(["train", "plain", "--out", "rows.json"])
+        assert rows_of(module, "train", "plain", "--seeds", "1")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "nothing"])
+def test_a_figures_file_that_is_something_else(module, content):
+    rows_of(module, "train", "plain")
+    Path("gunn-work/plain-0.figures.json").write_text(content)
+    for run in ("plain", "sunn"):
+        with pytest.raises(FileError, match="plain-0.figures.json (does not hold the figures|is not a JSON file)"):
+            module.main(["train", run, "--out", "rows.json", "--resume"])
 
 
 def test_what_is_not_taken_up(module, merged):
@@ -197,7 +250,8 @@ def test_what_is_not_taken_up(module, merged):
     module.main(["train", "sunn", "--out", "rows.json", "--patience", "3"])
     merged("sunn")
     Path("gunn-work/plain-0.figures.json").unlink()
-    Path("gunn-work/plain-0.state").touch()  # trained anew, and interrupted
+    prefix = Path("gunn-work/plain-0")
+    module.runs.begin(Path(f"{prefix}.begun.json"), f"{prefix}.state", module.runs.REPORT, False)  # and interrupted
     merged("plain")
     assert module.trained == [(name, 0) for name in ("plain", "plain", "sunn", "sunn", "plain")]
 
@@ -205,8 +259,25 @@ def test_what_is_not_taken_up(module, merged):
 def test_what_the_softmax_costs_takes_finished_seeds_too(module):
     rows_of(module, "train", "printed", "--seeds", "0", "1")
     row = rows_of(module, "train", "printed_plain", "--seeds", "0", "1")["gunn.softmax_head"]
-    assert row["value"] == pytest.approx(30) and row["n"] == 2 and row["conditions"]["seeds"] == [0, 1]
-    assert module.trained == [(name, seed) for name in ("printed", "printed_plain") for seed in (0, 1)]
+    assert row["value"] == pytest.approx(30) and row["n"] == 2
+    assert [(seed["seed"], seed["plain"]["test3000"], seed["softmax"]["test3000"])
+            for seed in row["conditions"]["seeds"]] == [(0, 0.7, 0.4), (1, 0.7, 0.4)]
+    assert module.trained == [(name, seed) for name in ("printed", "printed_plain", "printed_plain-settled",
+                                                        "printed-settled") for seed in (0, 1)]
+    assert row["conditions"]["with_settled_statistics"] == {"plain": [0.7, 0.7], "softmax": [0.7, 0.7]}
+
+
+@pytest.mark.timeout(600)
+def test_what_lagging_statistics_cost_is_asked_of_the_same_weights(whole):
+    whole.main(["train", "batchnorm", "--quick", "--images", "50"])
+    row = rows_of_quick(Path("gunn-work"))["gunn.batchnorm.running_statistics"]
+    told = row["conditions"]
+    assert row["value"] == pytest.approx(100 * (told["settled"][0] - told["lagging"][0]))
+    states = [load_container(f"gunn-work/batchnorm{name},images=50,quick-0.state", KIND)[1]
+              for name in ("", "-settled")]
+    moved = {name for name, values in states[0].items()
+             if name.startswith("parameter.") and values.tobytes() != states[1][name].tobytes()}
+    assert moved and all("running_" in name for name in moved)
 
 
 def test_reasons_of_runs_that_are_shorter(module):
@@ -229,13 +300,32 @@ def test_the_printed_recipe_tells_its_training_accuracies_and_how_short_it_was(m
     assert "100 of 50" not in longer["conditions"]["reason"]
 
 
-@pytest.mark.parametrize("run, ids", [("ten", {"gunn.10class"}), ("original_sunn", {
-    "gunn.3class.original_sunn.test3000", "gunn.3class.original_sunn.test100"})])
+@pytest.mark.parametrize("run, ids", [("ten", {"gunn.10class"}), ("printed_plain", {"gunn.softmax_head"}), (
+    "original_sunn", {f"gunn.3class.original_sunn.{which}" for which in ("test3000", "test100", "gain")})])
 def test_what_did_not_fit_is_a_row_that_says_so(module, run, ids):
     rows = rows_of(module, "train", run, "--not-run", "a run takes three hours")
     assert set(rows) == ids and not module.trained
     for row in rows.values():
         assert row["value"] is None and row["conditions"]["reason"] == "not run: a run takes three hours"
+
+
+def test_what_was_done_is_not_called_not_run(module, merged):
+    merged("plain")
+    with pytest.raises(InputError, match=r"rows.json has a figure of gunn.3class.plain.test100, which --not-run would"):
+        module.main(["train", "plain", "--out", "rows.json", "--not-run", "no time"])
+
+
+@pytest.mark.parametrize("run", ["plain", "sunn", "printed", "as_published", "printed_plain", "batchnorm", "ten"])
+def test_a_run_writes_the_rows_that_its_names_say(module, run, monkeypatch):
+    labels = {"real": np.arange(3).repeat([50, 30, 20]), "as-published": np.eye(3)[[0] * 83 + [1] * 17]}
+    monkeypatch.setattr(module.runs, "load_task", lambda settings, args: (SimpleNamespace(
+        test=SimpleNamespace(targets=labels[settings["labels"]])), None))
+    rows = rows_of(module, "train", run)
+    assert set(rows) == set(module.gunn_rows.ids(run, module.runs.RUNS[run]["classes"]))
+    if run == "as_published":
+        row = rows["gunn.3class.constant_answer.as_published"]
+        assert (row["value"], row["conditions"]["answer"]) == (83, 0)
+        assert row["conditions"]["labels_that_count_as_each_class"] == [83, 17, 0]
 
 
 def test_patience_reaches_the_training(whole, monkeypatch):

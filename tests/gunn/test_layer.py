@@ -147,6 +147,12 @@ def test_channels_that_are_no_multiple_of_K(kind, n, K):
         kind(n, K)
 
 
+@pytest.mark.parametrize("n, K", [(40, 2.5), (40.0, 20), ("40", 20)])
+def test_channels_are_whole_numbers(n, K):
+    with pytest.raises(InputError, match="channels and channels a step are whole numbers"):
+        Gunn2D(n, K)
+
+
 @pytest.mark.parametrize("kind", [Gunn2D, FastGunn2D, Sunn2D])
 @pytest.mark.parametrize("hybrid", [False, True])
 @pytest.mark.parametrize("shape", [(2, 20, 4, 4), (2, 60, 4, 4), (40, 4, 4)])

@@ -168,7 +168,7 @@ def test_refusals_of_write(file, tmp_path):
         results.require_writable(tmp_path, "another")
     results.require_writable(tmp_path / "new" / "rows.json", "another")
     assert (tmp_path / "new").is_dir() and not list((tmp_path / "new").iterdir())
-    with pytest.raises(FileError, match="cannot write results"):
+    with pytest.raises(FileError, match="cannot make the folder"):
         results.write(file / "below" / "x.json", "x", [row()])
     with pytest.raises(FileError, match="no folder"):
         results.read(tmp_path / "missing")
