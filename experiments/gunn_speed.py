@@ -2,7 +2,7 @@
 
 Each case runs in a process of its own, one thread, both forms in turn; medians of CPU-seconds. A form is run as Gluon
 runs it (`imperative`), after `hybridize()` (`hybridized`), and with `static_alloc` and `static_shape` as well
-(`static`). The rows give the second, their conditions all three.
+(`static`). The rows give the second, their conditions the others too.
 """
 import json
 import os
@@ -41,14 +41,15 @@ def run(args):
         rows.append(results.row(f"{prefix}.fast_speedup", ratios["hybridized"], "ratio", "higher", command=args.command,
                                 conditions={**cases[case], "mode": "hybridized", "speedups": ratios,
                                             "cpu_seconds": seconds, "threads": 1}))
-    peaks = {form: child("peak", "network", form, args.quick) for form in FORMS}
-    return [*rows, results.row("gunn.fast_memory_ratio", peaks["step-by-step"] / peaks["fast"], "ratio", "higher",
-                               command=args.command, conditions={**cases["network"], "mode": "static",
-                                                                 "peak_mb_above_the_network": peaks})]
+    peaks = {mode: {form: child("peak", "network", [form, mode], args.quick) for form in FORMS} for mode in MODES}
+    ratios = {mode: mb["step-by-step"] / mb["fast"] for mode, mb in peaks.items()}
+    return [*rows, results.row("gunn.fast_memory_ratio", ratios["hybridized"], "ratio", "higher", command=args.command,
+                               conditions={**cases["network"], "mode": "hybridized", "ratios": ratios,
+                                           "peak_mb_above_the_network": peaks})]
 
 
 def child(what, case, which, quick):
-    """`times` (of a mode) or `peak` (of a form) of a case, measured in a process of its own."""
+    """`times` (of a mode) or `peak` (of a form and a mode) of a case, measured in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, __file__, json.dumps([what, case, which, quick])]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE)
@@ -64,9 +65,10 @@ def times(case, mode, quick):
     return in_turn(steps, 1 if quick else 5, f"{case}, {mode}", time.process_time)
 
 
-def peak(case, form, quick):
-    """Peak memory of one step above that of the process with its network, MB."""
-    step = STEPS[case](form, MODES["static"], quick)
+def peak(case, which, quick):
+    """Peak memory of one step of (form, mode) above that of the process with its network, MB."""
+    form, mode = which
+    step = STEPS[case](form, MODES[mode], quick)
     before = memory_mb("VmRSS")
     step()
     return memory_mb("VmHWM") - before
