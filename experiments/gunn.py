@@ -22,12 +22,13 @@ what did the report measure? Runs of `train`:
                     of images of 16x16, one of 24x24, one of 32x32, since that is what a few hours have room for
 
 Protocol: classes airplane, automobile and bird; their first 5,000 training images; recipes fixed in advance, the last
-epoch is scored, once, on all 3,000 test images (the first 100 of them are the report's). 500 further training images
-are watched, and decide nothing, but when to stop with --patience. Images are normalised a channel where they are
-augmented, else by the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; --resume
-takes up those, and the seeds of plain, sunn, original, original_sunn and printed in the result file. `sunn` and
-`original_sunn` say what the gradual run with the same seed gains, where --work holds it. A call that changes a run
-(--epochs 3) has files of its own there. Source: Radhakrishnan, sections 4 to 7.
+epoch is scored, once, on all 3,000 test images (the first 100 of them are the report's); batchnorm and printed_plain
+score their weights with settled statistics as well, and choose nothing by it. 500 further training images are watched,
+and decide nothing, but when to stop with --patience. Images are normalised a channel where they are augmented, else by
+the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; --resume takes up those, and the
+seeds in the result file whose rows hold accuracies. `sunn` and `original_sunn` say what the gradual run with the same
+seed gains, where --work holds it. A call that changes a run (--epochs 3) has files of its own there; one whose rows
+would replace those of other seeds, or of more epochs, is refused. Source: Radhakrishnan, sections 4 to 7.
 """
 import argparse
 import logging
@@ -66,15 +67,15 @@ def train(args):
         settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2),
                         batch=min(settings["batch"], 25))
     make_folder(args.work)
-    if not args.quick:
-        gunn_rows.require_no_loss(args, settings)
-        if args.resume:
-            gunn_rows.take_up(args)
+    if args.resume and not args.quick:
+        gunn_rows.take_up(args)
+    gunn_rows.require_no_loss(args, settings)
     figures = []
     for seed in args.seeds:
         figures.append(runs.finished(args.run, settings, seed, args))
         logging.info("%s, seed %d: %.2f %% of the test images", args.run, seed, 100 * figures[-1]["test3000"])
     gunn_rows.draw_curves(args, figures)
+    gunn_rows.require_no_loss(args, settings)  # nor what another process has written in the meantime
     return gunn_rows.ROWS.get(args.run, gunn_rows.accuracy_rows)(args, settings, figures)
 
 

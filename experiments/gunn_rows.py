@@ -10,7 +10,7 @@ from mxelm.gunn import tasks
 from mxelm.reporting import plots, published, results
 from mxelm.training import class_numbers
 
-CURVE = ("loss", "accuracy", "validation_accuracy")  # what a row keeps of each epoch
+CURVE = ("loss", "accuracy", "validation_accuracy", "seconds")  # what a row keeps of each epoch
 PUBLISHED = {figure.id: figure.value for figure in published.GUNN}
 CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
 TRAPS = {"batchnorm": "gunn.batchnorm.running_statistics",  # runs that say what a trap costs, of the report's network
@@ -51,7 +51,7 @@ def rows_of(out):
 def require_no_loss(args, settings):
     """Raise InputError where the rows that this call will write would replace those of more seeds or epochs."""
     row = rows_of(args.out).get(ids(args.run, settings["classes"])[0])
-    if row is None or row["value"] is None:
+    if args.quick or row is None or row["value"] is None:
         return
     seeds, had = {told["seed"] for told in row["conditions"]["seeds"]}, row["conditions"]["epochs"]
     if seeds - set(args.seeds):
@@ -61,6 +61,18 @@ def require_no_loss(args, settings):
     if had > settings["epochs"]:
         raise InputError(f"{args.out} has {args.run} after {had} epochs, which {settings['epochs']} would replace: "
                          "name another --out")
+    if args.run in CONTROLS:
+        require_gradual(args, ids(args.run, settings["classes"])[-1])
+
+
+def require_gradual(args, id):
+    """Raise InputError where --work lacks a gradual run that the control's gain in --out tells of."""
+    told = rows_of(args.out).get(id, {"conditions": {}})["conditions"]
+    for seed in told.get("seeds", []):
+        gradual = args.work / f"{runs.stem(CONTROLS[args.run], args)}-{seed}.figures.json"
+        if not gradual.exists():
+            raise InputError(f"{args.out} has the gain of seed {seed}, for which {gradual} is missing: --resume takes "
+                             "it up, or name another --out")
 
 
 def take_up(args):
@@ -77,7 +89,7 @@ def take_up(args):
         machine = row["conditions"].get("measured_on", content)["machine"]
         for told, curve in zip(row["conditions"]["seeds"], row["conditions"]["curves"]):
             prefix = args.work / f"{run}-{told['seed']}"
-            if not any(Path(f"{prefix}.{end}").exists() for end in ("figures.json", "begun.json")):
+            if not any(Path(f"{prefix}.{end}").exists() for end in ("figures.json", "state", "begun.json")):
                 history = [dict(zip(CURVE, entry)) for entry in curve]
                 write_json(f"{prefix}.figures.json", {"settings": settings, "machine": machine, **told,
                                                       "history": history})
@@ -207,7 +219,10 @@ def published_rows(args, settings, figures):
 
 def batchnorm_rows(args, settings, figures):
     """What an epoch's evaluation loses to running statistics that lag: the same weights with others beside it."""
-    sides = {"settled": runs.settled("batchnorm", settings, figures, args), "lagging": figures}
+    settled = runs.settled("batchnorm", settings, figures, args)
+    if settled is None:
+        raise InputError(f"{args.work} has the figures of batchnorm without its weights: leave out --resume")
+    sides = {"settled": settled, "lagging": figures}
     return [lost_row(args, settings, TRAPS["batchnorm"], "points lost to running statistics that lag, same weights",
                      sides)]
 
@@ -222,17 +237,17 @@ def softmax_rows(args, settings, figures):
                "softmax": runs.settled("printed", {**settings, "head": "printed"}, figures, args)}
     return [lost_row(args, settings, TRAPS["printed_plain"], "points lost to softmax between the dense layers",
                      {"plain": figures, "softmax": with_softmax}, with_settled_statistics={
-                         name: [f["test3000"] for f in side] for name, side in settled.items()})]
+                         name: [f["test3000"] for f in side] for name, side in settled.items() if side})]
 
 
 def lost_row(args, settings, id, what, sides, **conditions):
     """The row of what the second of two sides loses, seed by seed, on all test images."""
     accuracies = {name: [f["test3000"] for f in figures] for name, figures in sides.items()}
     better, worse = accuracies.values()
-    lost, figures = 100 * (np.array(better) - np.array(worse)), next(iter(sides.values()))
+    lost, trained = 100 * (np.array(better) - np.array(worse)), list(sides.values())[-1]
     row = results.row(id, lost.mean(), "%", "lower", n=len(lost), std=lost.std(ddof=1) if len(lost) > 1 else None,
                       command=args.command, conditions={
-                          **settings, **conditions, **cut_short(args, settings, figures), "what": what, **accuracies,
+                          **settings, **conditions, **cut_short(args, settings, trained), "what": what, **accuracies,
                           "seeds": [{"seed": pair[0]["seed"], **dict(zip(sides, by_seed(pair)))}
                                     for pair in zip(*sides.values())],
                           "curves_of_sides": {name: curves_of(side) for name, side in sides.items()}})

@@ -8,7 +8,7 @@ import numpy as np
 
 from mxelm import data, gunn
 from mxelm.errors import FileError
-from mxelm.files import load_container, locked, read_json, remove_leftovers, write_json
+from mxelm.files import load_container, locked, read_json, remove_leftovers, require_writable, sha256, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import results
 from mxelm.runtime import machine, mx
@@ -137,37 +137,50 @@ def stem(name, args):
 def finished(name, settings, seed, args):
     """The figures of one seed: those that --work holds with --resume, else `one_seed`'s, which are left there.
 
-    Raises FileError where another process is at this seed, and where what --work has begun is another run.
+    Raises FileError where another process is at this seed, and where what --work has is another run.
     """
     prefix = args.work / f"{stem(name, args)}-{seed}"
-    file, begun = Path(f"{prefix}.figures.json"), Path(f"{prefix}.begun.json")
-    lock = Path(f"{prefix}.lock")
+    file, begun, lock = (Path(f"{prefix}.{end}") for end in ("figures.json", "begun.json", "lock"))
+    state = f"{prefix}.state"
+    require_writable(file)
     lock.touch()
     with locked(lock, wait=False):
-        for written in (file, begun, f"{prefix}.state", f"{prefix}.state.best"):
+        for written in (file, begun, state, f"{state}.best"):
             remove_leftovers(written)
-        if not (args.resume and file.exists() and read_figures(file)["settings"] == settings):
-            file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another's figures
-            begin(begun, f"{prefix}.state", settings, args.resume)
-            figures = one_seed(name, settings, seed, args)
-            write_json(file, {"settings": settings, **trained_by(begun, len(figures["history"])), **figures})
-            begun.unlink()
-    return read_figures(file)
+        # whose weights a settled state began with it does not know, but a few minutes make it anew
+        resume = args.resume and "weights_of" not in settings
+        if args.resume and file.exists():
+            found = read_figures(file)
+            if found["settings"] == settings:
+                return found
+            if resume:
+                raise FileError(f"{file} is of a run with other settings: remove it, or choose another --work")
+        file.unlink(missing_ok=True)  # else an interrupted run would leave its checkpoint beside another's figures
+        begin(begun, state, settings, resume)
+        figures = one_seed(name, settings, seed, args)
+        figures = {"settings": settings, **trained_by(begun, len(figures["history"])), **figures}
+        write_json(file, figures)
+        begun.unlink()
+    return figures
 
 
 def begin(begun, state, settings, resume):
     """Note in the file `begun` that this process trains from now on, after so many epochs that others have done."""
     processes, after = [], 0
-    if resume and begun.exists():
+    if not resume:
+        for old in (state, f"{state}.best"):
+            Path(old).unlink(missing_ok=True)
+    elif begun.exists():
         old = read_json(begun)
         if not isinstance(old, dict) or old.get("settings") != settings:
             raise FileError(f"{begun} is of a run with other settings: leave out --resume to begin anew, or choose "
                             "another --work")
         processes = old["processes"]
-    if resume and Path(state).exists():
+    if Path(state).exists():
         after = len(load_container(state, KIND)[0]["history"])
         processes = processes or [{"after": 0, "git": None, "machine": None}]  # whose note is lost
-    processes.append({"after": after, "git": results.commit(), "machine": machine()})
+    processes = [*(p for p in processes if p["after"] < after), {"after": after, "git": results.commit(),
+                                                                 "machine": machine()}]
     write_json(begun, {"settings": settings, "processes": processes})
 
 
@@ -200,6 +213,11 @@ def settled(name, settings, figures, args):
     """The seeds of a finished run scored anew: the same weights, running statistics that have caught up with them.
 
     An epoch with learning rate 0 moves nothing but those statistics, and with momentum 0.9 forgets the old ones.
+    None where --work has no weights of a seed, but only its figures.
     """
+    states = [args.work / f"{stem(name, args)}-{f['seed']}.state" for f in figures]
+    if not all(state.exists() for state in states):
+        return None
     settings = {**settings, "weights_of": name, "momentum": 0.9, "peak": 0.0, "epochs": 1, "schedule": "constant"}
-    return [finished(f"{name}-settled", settings, f["seed"], args) for f in figures]
+    return [finished(f"{name}-settled", {**settings, "weights": sha256(state)}, f["seed"], args)
+            for state, f in zip(states, figures)]

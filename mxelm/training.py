@@ -85,11 +85,10 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
         raise InputError(f"early stopping needs a validation loader and a patience of at least 1 epoch, got {patience}")
     loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
-    identity = {"seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {},
-                "batches": len(loader), "loss": type(loss).__name__, "data": getattr(loader, "identity", None),
-                "learning rates": [schedule(i / 16) for i in range(17)]}
-    identity = json.loads(json.dumps(identity, default=float))  # as a checkpoint will give it back
-    history = _begin(checkpoint, resume, network, trainer, identity, ctx) if checkpoint else []
+    identity, history = {}, []
+    if checkpoint:
+        identity = _identity(seed, epochs, optimizer, settings, loader, loss, schedule)
+        history = _begin(checkpoint, resume, network, trainer, identity, ctx)
     one_hot = isinstance(loss, mx.gluon.loss.SoftmaxCrossEntropyLoss) and not any_rows
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
@@ -105,6 +104,14 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
             _save(checkpoint, network, trainer, {**identity, "history": history})
         log.info("%s", history[-1])
     return history
+
+
+def _identity(seed, epochs, optimizer, settings, loader, loss, schedule):
+    """What must be the same for a run to go on, as a checkpoint will give it back."""
+    return json.loads(json.dumps({
+        "seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}, "batches": len(loader),
+        "loss": type(loss).__name__, "data": getattr(loader, "identity", None),
+        "learning rates": [schedule(i / 16) for i in range(17)]}, default=float))
 
 
 def _begin(checkpoint, resume, network, trainer, identity, ctx):
@@ -266,7 +273,8 @@ def _restore(path, network, trainer, identity, ctx):
         raise FileError(f"{path} holds parameters alone, those of the best epoch: resume from the checkpoint beside it")
     for name, value in identity.items():
         if meta.get(name) != value:
-            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}")
+            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}; "
+                            "remove it to begin anew")
     _set_parameters(network, arrays, path, ctx)
     optimizer, updater = trainer._optimizer, trainer._updaters[0]
     optimizer.num_update = meta["num_update"]

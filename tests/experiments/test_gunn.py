@@ -113,6 +113,8 @@ def module(whole, monkeypatch):
         right = {"plain": 0.9, "printed": 0.4}.get(name, 0.7) + 0.01 * seed * (name == "plain")
         history = [{"epoch": epoch, "loss": 1.0, "accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 60.0}
                    for epoch in range(1, min(settings["epochs"], 3) + 1)]
+        save_container(args.work / f"{whole.runs.stem(name, args)}-{seed}.state", KIND,
+                       {"history": history, "turn": len(whole.trained)}, {})
         return {"seed": seed, "test3000": right, "test100": right, "answers": [], "answers_of_the_first_100": [],
                 "constant_answer": [0, 0.4], "constant_answer_of_the_first_100": [0, 0.4], "minutes": 1.0,
                 "history": history}
@@ -167,7 +169,7 @@ def merged(module):
 def test_seeds_that_the_result_file_tells_of_are_finished(module, merged):
     merged("plain", "--seeds", "0", "1")
     old = merged("sunn", "--seeds", "0", "1")
-    for left in Path("gunn-work").glob("*.figures.json"):
+    for left in Path("gunn-work").iterdir():
         left.unlink()
     elsewhere = {"cpu": "another", "cores": 1, "memory": 2}
     content = json.loads(Path("rows.json").read_text())
@@ -208,6 +210,38 @@ def test_epochs_that_a_call_would_lose(module):
             module.main(call)
 
 
+def test_gains_that_a_call_would_lose(module, merged):
+    merged("plain")
+    merged("sunn")
+    with pytest.raises(InputError, match="gain of seed 0, for which elsewhere/plain-0.figures.json is missing"):
+        module.main(["train", "sunn", "--out", "rows.json", "--work", "elsewhere"])
+    assert merged("sunn", "--work", "elsewhere")["gunn.3class.sunn.gain"]["n"] == 1  # --resume takes it up
+    assert module.trained == [("plain", 0), ("sunn", 0)]
+
+
+def test_what_another_process_has_written_meanwhile_is_not_lost(module, monkeypatch):
+    one_seed = module.runs.one_seed
+
+    def slowly(name, settings, seed, args):
+        if seed == 0:
+            module.main(["train", "plain", "--seeds", "1", "--out", "rows.json"])
+        return one_seed(name, settings, seed, args)
+    monkeypatch.setattr(module.runs, "one_seed", slowly)
+    with pytest.raises(InputError, match="--resume --seeds 0 1 keeps them"):
+        module.main(["train", "plain", "--out", "rows.json"])
+    module.main(["train", "plain", "--out", "rows.json", "--resume", "--seeds", "0", "1"])
+    assert module.trained == [("plain", 1), ("plain", 0)]
+
+
+def test_figures_of_other_settings_are_left_alone(module):
+    rows_of(module, "train", "plain")
+    file = Path("gunn-work/plain-0.figures.json")
+    file.write_text(file.read_text().replace('"images": 5000', '"images": 4000'))
+    with pytest.raises(FileError, match="plain-0.figures.json is of a run with other settings: remove it, or choose"):
+        rows_of(module, "train", "plain", "--resume")
+    assert file.exists()
+
+
 def test_a_row_tells_the_commits_of_all_processes_that_trained(module, monkeypatch, tmp_path):
     begun, state = tmp_path / "run.begun.json", tmp_path / "run.state"
     steps = [("a", 0), ("b", 0), ("b", 2), (None, 3), ("c", 5)]  # commit, epochs done before: "a" and "c" did none
@@ -222,9 +256,14 @@ def test_a_row_tells_the_commits_of_all_processes_that_trained(module, monkeypat
         module.runs.begin(begun, state, {"epochs": 6}, resume=True)
     module.runs.begin(begun, state, {"epochs": 6}, resume=False)
     assert module.runs.trained_by(begun, 6)["git"] == "c"
+    assert not state.exists()  # which a resumed run would take for its own
     begun.unlink()
+    save_container(state, KIND, {"history": [{}] * 4}, {})
     module.runs.begin(begun, state, {"epochs": 6}, resume=True)
-    assert module.runs.trained_by(begun, 6)["git"] == "unknown, from epoch 6 on c"  # the state has 5 epochs
+    assert module.runs.trained_by(begun, 6)["git"] == "unknown, from epoch 5 on c"
+    state.unlink()
+    module.runs.begin(begun, state, {"epochs": 6}, resume=True)
+    assert module.runs.trained_by(begun, 6)["git"] == "c"
 
 
 def test_a_seed_belongs_to_one_process(module):
@@ -249,7 +288,8 @@ def test_what_is_not_taken_up(module, merged):
     merged("plain")
     module.main(["train", "sunn", "--out", "rows.json", "--patience", "3"])
     merged("sunn")
-    Path("gunn-work/plain-0.figures.json").unlink()
+    for end in ("figures.json", "state"):
+        Path(f"gunn-work/plain-0.{end}").unlink()
     prefix = Path("gunn-work/plain-0")
     module.runs.begin(Path(f"{prefix}.begun.json"), f"{prefix}.state", module.runs.REPORT, False)  # and interrupted
     merged("plain")
@@ -265,6 +305,19 @@ def test_what_the_softmax_costs_takes_finished_seeds_too(module):
     assert module.trained == [(name, seed) for name in ("printed", "printed_plain", "printed_plain-settled",
                                                         "printed-settled") for seed in (0, 1)]
     assert row["conditions"]["with_settled_statistics"] == {"plain": [0.7, 0.7], "softmax": [0.7, 0.7]}
+    rows_of(module, "train", "printed", "--seeds", "0")  # other weights
+    rows_of(module, "train", "printed_plain", "--seeds", "0", "1", "--resume")
+    assert module.trained[8:] == [("printed", 0), ("printed-settled", 0)]
+    Path("gunn-work/printed-1.state").unlink()  # figures alone
+    row = rows_of(module, "train", "printed_plain", "--seeds", "0", "1", "--resume")["gunn.softmax_head"]
+    assert row["conditions"]["with_settled_statistics"] == {"plain": [0.7, 0.7]}
+
+
+def test_settled_statistics_need_the_weights(module):
+    assert rows_of(module, "train", "batchnorm", "--epochs", "3")["gunn.batchnorm.running_statistics"]["value"] == 0
+    Path("gunn-work/batchnorm,epochs=3-0.state").unlink()
+    with pytest.raises(InputError, match="has the figures of batchnorm without its weights: leave out --resume"):
+        rows_of(module, "train", "batchnorm", "--epochs", "3", "--resume")
 
 
 @pytest.mark.timeout(600)
