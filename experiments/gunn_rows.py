@@ -15,8 +15,9 @@ PUBLISHED = {figure.id: figure.value for figure in published.GUNN}
 CONTROLS = {"sunn": "plain", "original_sunn": "original"}  # a simultaneous run -> the gradual one beside it
 TRAPS = {"batchnorm": "gunn.batchnorm.running_statistics",  # runs that say what a trap costs, of the report's network
          "printed_plain": "gunn.softmax_head"}
+# what a row keeps of each seed
 KEPT = ("seed", "git", "machine", "test3000", "test100", "answers", "answers_of_the_first_100", "constant_answer",
-        "constant_answer_of_the_first_100", "minutes")  # what a row keeps of each seed
+        "constant_answer_of_the_first_100", "largest_running_variance", "ended_by", "minutes")
 
 
 def ids(run, classes):
@@ -160,7 +161,9 @@ def cut_short(args, settings, figures, *reasons):
         reasons.append(f"another run than {args.run}: " + ", ".join(f"{key} {value}" for key, value in other.items()))
     if settings["epochs"] < whole:
         reasons.append(f"{settings['epochs']} of {whole} epochs: what there was time for")
-    if any(len(f["history"]) < settings["epochs"] for f in figures):
+    reasons += [f"seed {f['seed']} is scored after epoch {len(f['history'])}, for {f['ended_by']}" for f in figures
+                if "ended_by" in f]
+    if any(len(f["history"]) < settings["epochs"] for f in figures if "ended_by" not in f):
         reasons.append(f"stopped early, after {', '.join(str(len(f['history'])) for f in figures)} epochs")
     return {"reason": "; ".join(reasons)} if reasons else {}
 

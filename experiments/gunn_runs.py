@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from mxelm.files import load_container, locked, read_json, remove_leftovers, req
 from mxelm.gunn import tasks
 from mxelm.reporting import results
 from mxelm.runtime import machine, mx
-from mxelm.training import KIND, class_numbers, fit, flip_and_crop, load_parameters, steps, warmup_linear
+from mxelm.training import KIND, NotFinite, class_numbers, fit, flip_and_crop, load_parameters, steps, warmup_linear
 
 ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
 NESTEROV = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}}
@@ -105,23 +106,40 @@ def one_seed(name, settings, seed, args):
     network, prefix = build(settings, seed), args.work / f"{stem(name, args)}-{seed}"
     if "weights_of" in settings:
         load_parameters(network, args.work / f"{stem(settings['weights_of'], args)}-{seed}.state")
-    rows = settings["labels"] == "as-published"
-    history = fit(
-        network, training_loader(task.train, settings, preprocessing, seed), settings["epochs"],
-        SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"], settings["settings"],
-        mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows), task.validation.gluon_loader(250, preprocessing),
-        f"{prefix}.state", args.resume, seed, progress=True, patience=settings.get("patience"), any_rows=rows)
+    history, ended_by = train(network, task, preprocessing, settings, seed, f"{prefix}.state", args.resume)
     gunn.save(network, prefix, preprocessing, task.train.classes, trained_as=settings)
     answers = decide(network, task.test, preprocessing)
     right = answers == class_numbers(task.test.targets)
     always, share = tasks.constant_answer(task.test.targets, settings["classes"])
     few = task.test.targets[:100]
+    variances = [p.data().asnumpy().max() for name, p in network.collect_params().items() if "running_var" in name]
     return {"seed": seed, "test3000": float(right.mean()), "test100": float(right[:100].mean()),
             "answers": np.bincount(answers, minlength=settings["classes"]).tolist(),
             "answers_of_the_first_100": np.bincount(answers[:100], minlength=settings["classes"]).tolist(),
             "constant_answer": [always, share],
             "constant_answer_of_the_first_100": tasks.constant_answer(few, settings["classes"]),
-            "minutes": sum(entry["seconds"] for entry in history) / 60, "history": history}
+            "largest_running_variance": float(np.max(variances)),
+            "minutes": sum(entry["seconds"] for entry in history) / 60, "history": history,
+            **({"ended_by": ended_by} if ended_by else {})}
+
+
+def train(network, task, preprocessing, settings, seed, state, resume):
+    """Train as far as the numbers stay finite: the history, and what has ended it before its time, or None."""
+    rows = settings["labels"] == "as-published"
+    try:
+        history = fit(
+            network, training_loader(task.train, settings, preprocessing, seed), settings["epochs"],
+            SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"], settings["settings"],
+            mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows),
+            task.validation.gluon_loader(250, preprocessing), state, resume, seed, progress=True,
+            patience=settings.get("patience"), any_rows=rows)
+        return history, None
+    except NotFinite as error:
+        if not Path(state).exists():
+            raise
+        history = load_parameters(network, state)
+        logging.warning("%s; the last whole epoch is scored, %d", error, len(history))
+        return history, str(error)
 
 
 def decide(network, dataset, preprocessing):

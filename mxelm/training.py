@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 KIND = "training-checkpoint"
 
 
+class NotFinite(InputError):
+    """Loss or parameters of a training have stopped being finite; the checkpoint is that of the epoch before."""
+
+
 def warmup_linear(peak, warmup):
     """A schedule: rise linearly to `peak` over the fraction `warmup` of the run, then fall linearly to zero."""
     if not 0 < warmup < 1:
@@ -74,8 +78,8 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
     validation accuracy (never of a test). resume: go on from `checkpoint` if it is there; else what is there goes.
     patience: stop when so many epochs have brought no better validation accuracy.
     any_rows: let softmax cross-entropy see label rows that are no distribution, as the published GUNN labels are.
-    Raises InputError when loss or parameters stop being finite, for labels that name no class of the network and rows
-    that do not sum to 1; FileError when the checkpoint is of another run or cannot be written.
+    Raises NotFinite, an InputError, when loss or parameters stop being finite; InputError for labels that name no class
+    of the network and rows that do not sum to 1; FileError when the checkpoint is of another run or cannot be written.
     """
     if epochs < 1:
         raise InputError(f"a training takes one epoch or more, got {epochs}")
@@ -159,12 +163,12 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
         trainer.step(len(x))
         losses.append(float(value.mean().asscalar()))
         if not np.isfinite(losses[-1]):
-            raise InputError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
+            raise NotFinite(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
         right += int((scores.asnumpy().argmax(axis=1) == class_numbers(y.asnumpy())).sum())
         count += len(x)
         bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
     if not all(np.isfinite(array).all() for array in _parameters(network).values()):
-        raise InputError(f"parameters are not finite after epoch {epoch + 1}: lower the learning rate")
+        raise NotFinite(f"parameters are not finite after epoch {epoch + 1}: lower the learning rate")
     return {"epoch": epoch + 1, "loss": float(np.mean(losses)), "accuracy": right / count,
             "seconds": time.perf_counter() - start}
 

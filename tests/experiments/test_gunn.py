@@ -210,6 +210,25 @@ def test_epochs_that_a_call_would_lose(module):
             module.main(call)
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("epoch", [1, 0])
+def test_a_training_that_overflows_is_scored_after_its_last_whole_epoch(whole, monkeypatch, epoch):
+    def spoil(done):  # a rate that no parameter survives, in one epoch
+        return 1e38 if done >= epoch / 2 else 1e-3
+    monkeypatch.setitem(whole.runs.SCHEDULES, "constant", lambda peak: spoil)
+    call = ["train", "as_published", "--quick", "--images", "50", "--work", "work"]
+    if epoch == 0:
+        with pytest.raises(InputError, match="not finite"):
+            whole.main(call)
+        return
+    whole.main(call)
+    row = rows_of_quick(Path("work"))["gunn.3class.as_published.test100"]
+    assert "seed 0 is scored after epoch 1, for " in row["conditions"]["reason"]
+    assert "not finite" in row["conditions"]["reason"] and "stopped early" not in row["conditions"]["reason"]
+    assert len(row["conditions"]["curves"][0]) == 1
+    assert 0 < row["conditions"]["seeds"][0]["largest_running_variance"] < np.inf
+
+
 def test_gains_that_a_call_would_lose(module, merged):
     merged("plain")
     merged("sunn")
