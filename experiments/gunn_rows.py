@@ -144,8 +144,8 @@ def by_seed(figures):
 
 
 def curves_of(figures):
-    """The learning curve of each seed, by `CURVE`."""
-    return [[[round(e[key], 4) for key in CURVE] for e in f["history"]] for f in figures]
+    """The learning curve of each seed, by `CURVE`, without seconds where a row of old had none."""
+    return [[[round(e[key], 4) for key in CURVE if key in e] for e in f["history"]] for f in figures]
 
 
 def trained_at(figures):
