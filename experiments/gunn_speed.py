@@ -41,11 +41,16 @@ def run(args):
         rows.append(results.row(f"{prefix}.fast_speedup", ratios["hybridized"], "ratio", "higher", command=args.command,
                                 conditions={**cases[case], "mode": "hybridized", "speedups": ratios,
                                             "cpu_seconds": seconds, "threads": 1}))
+    return [*rows, memory_row(args)]
+
+
+def memory_row(args):
+    """The row of the peak memory of a training step."""
     peaks = {mode: {form: child("peak", "network", [form, mode], args.quick) for form in FORMS} for mode in MODES}
     ratios = {mode: mb["step-by-step"] / mb["fast"] for mode, mb in peaks.items()}
-    return [*rows, results.row("gunn.fast_memory_ratio", ratios["hybridized"], "ratio", "higher", command=args.command,
-                               conditions={**cases["network"], "mode": "hybridized", "ratios": ratios,
-                                           "peak_mb_above_the_network": peaks})]
+    return results.row("gunn.fast_memory_ratio", ratios["hybridized"], "ratio", "higher", command=args.command,
+                       conditions={**(QUICK if args.quick else CASES)["network"], "mode": "hybridized",
+                                   "ratios": ratios, "peak_mb_above_the_network": peaks})
 
 
 def child(what, case, which, quick):
