@@ -185,7 +185,7 @@ def finished(name, settings, seed, args):
 def begin(begun, state, settings, resume):
     """Note in the file `begun` that this process trains from now on, after so many epochs that others have done."""
     processes, after = [], 0
-    if not resume:
+    if not resume:  # `fit` removes them too, but a run that is stopped before that must not resume them
         for old in (state, f"{state}.best"):
             Path(old).unlink(missing_ok=True)
     elif begun.exists():

@@ -153,18 +153,18 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
     start, losses, right, count = time.perf_counter(), [], 0, 0
     bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", disable=not progress, leave=False)
     for step, (x, y) in enumerate(bar):
-        x, y = x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
+        labels, x, y = y.asnumpy(), x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
         trainer.set_learning_rate(schedule((epoch + step / len(loader)) / epochs))
         with mx.autograd.record():
             scores = network(x)
-            require_classes(y.asnumpy(), scores.shape[1], one_hot)
+            require_classes(labels, scores.shape[1], one_hot)
             value = loss(scores, y)
         value.backward()
         trainer.step(len(x))
         losses.append(float(value.mean().asscalar()))
         if not np.isfinite(losses[-1]):
             raise NotFinite(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
-        right += int((scores.asnumpy().argmax(axis=1) == class_numbers(y.asnumpy())).sum())
+        right += int((scores.asnumpy().argmax(axis=1) == class_numbers(labels)).sum())
         count += len(x)
         bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
     if not all(np.isfinite(array).all() for array in _parameters(network).values()):
