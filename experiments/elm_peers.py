@@ -37,7 +37,7 @@ FILES = ("X", "y", "X_test", "y_test", "W", "bias")
 
 def ours(task, X, y, W, bias):
     """The estimator over ready features; its seed gives W and bias."""
-    from mxelm.fused.elm import ELMClassifier
+    from mxelm.fused.row_estimators import ELMClassifier
     model = ELMClassifier(task["n_neurons"], task["l2"], random_state=task["seed"]).fit(X, y)
     model.beta_  # noqa: B018  (solved when asked for)
     return model.predict
@@ -88,7 +88,7 @@ def blas_bound(task, X, y, W, bias):
 
 # name -> (what fits, module that must load, distribution, what is different about it)
 RUNS = {
-    "ours": (ours, "mxelm.fused.elm", "mxelm", ""),
+    "ours": (ours, "mxelm.fused.row_estimators", "mxelm", ""),
     "hpelm": (hpelm, "hpelm", "hpelm", "same W and bias; no intercept"),
     "scikit_elm": (scikit_elm, "skelm", "scikit-elm",
                    "does not let one set W: its own, N(0, 1/n_neurons), no bias; intercept not penalised"),
@@ -140,8 +140,8 @@ def child(task):
 def prepare(settings, root, folder):
     """Write rows, labels, W and bias where every process finds them; what they are, as settings."""
     from mxelm import data
-    from mxelm.fused.elm import ELMClassifier
-    from mxelm.fused.sums import BLOCK
+    from mxelm.fused.gram import BLOCK
+    from mxelm.fused.row_estimators import ELMClassifier
     if settings["dataset"] == "digits":
         test, train = data.load("digits").split(0.8)
     else:

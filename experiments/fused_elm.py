@@ -31,7 +31,7 @@ from mxelm.backbones import inception21k
 from mxelm.cli import options
 from mxelm.files import atomic_write, make_folder, read_json, write_json
 from mxelm.fused.evaluation import evaluate
-from mxelm.fused.fit import extract
+from mxelm.fused.job import extract
 from mxelm.reporting import results
 from mxelm.runtime import mx
 

@@ -59,7 +59,7 @@ def bound(rows, n_features, L, C):
 def overhead(s, quick, network):
     """One block of rows through the fused network, through the bare one, and the head's bound."""
     from mxelm.fused import FusedAccumulator, Projection
-    from mxelm.fused.sums import BLOCK
+    from mxelm.fused.gram import BLOCK
     from mxelm.runtime import mx
     backbone, batch = make_backbone(network), s["batch"]
     projection = Projection(s["n_neurons"], backbone.n_features, scale=0.05)
@@ -86,7 +86,7 @@ def overhead(s, quick, network):
 
 def head(s, quick, _):
     """The accumulation alone (rows in, sums out) against DSYRK + DGEMM, and the printed way against it."""
-    from mxelm.fused.sums import BLOCK, Sums
+    from mxelm.fused.gram import BLOCK, Sums
     from mxelm.runtime import blas_threads, mx
     L, C, threads = s["n_neurons"], s["n_outputs"], int(os.environ["OMP_NUM_THREADS"])
     H = np.random.default_rng(0).normal(size=(s["batch"], L)).astype(np.float32)

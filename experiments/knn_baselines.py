@@ -15,12 +15,12 @@ from mxelm.data import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.files import atomic_write, load_container, save_container
 from mxelm.knn_slicing import kernels, networks
-from mxelm.knn_slicing.comparison import mcnemar
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results, tables
 from mxelm.reporting.plots import DPI
 from mxelm.reporting.published import PUBLISHED
+from mxelm.reporting.statistics import mcnemar
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 

@@ -13,11 +13,11 @@ from timing import in_turn
 
 from mxelm.cli import options
 from mxelm.knn_slicing import kernels
-from mxelm.knn_slicing.candidates import Task, plugged, vector_of, weights_of
-from mxelm.knn_slicing.evolution import Plan, evolve
-from mxelm.knn_slicing.fitness import KernelFitness
+from mxelm.knn_slicing.evolution.candidates import Task, plugged, vector_of, weights_of
+from mxelm.knn_slicing.evolution.fitness import KernelFitness
+from mxelm.knn_slicing.evolution.search import Plan, evolve
+from mxelm.knn_slicing.evolution.strategies import METHODS
 from mxelm.knn_slicing.kernels import Kernels
-from mxelm.knn_slicing.strategies import METHODS
 from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results
 

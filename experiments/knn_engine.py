@@ -5,7 +5,7 @@
     python experiments/knn_slicing.py engine --quick      a small one on digits; results go elsewhere
 
 Question: how much of a network's accuracy fits into the 75,264 bytes that the talk spends on kernels alone, and what
-do 0.5 and 4.5 MB add? Everything is counted: the file's size on disk. A plan of mxelm.knn_slicing.engine_build is to be
+do 0.5 and 4.5 MB add? Everything is counted: the file's size on disk. A plan of mxelm.knn_slicing.engine.build is to be
 judged by the last 10,000 training images, which other writers wrote (--validate), not by test images. Beside each
 engine stands k-NN (k = 9) on all training images behind the same map: what condensing them into prototypes costs. Part
 of knn_slicing.py.
@@ -22,13 +22,13 @@ from matplotlib.ticker import FuncFormatter
 from mxelm import data
 from mxelm.files import atomic_write, read_json, write_json
 from mxelm.knn_slicing import kernels
-from mxelm.knn_slicing.comparison import mcnemar
-from mxelm.knn_slicing.engine import Bank, Engine
-from mxelm.knn_slicing.engine_build import build, plan_for, prototypes_per_class
-from mxelm.knn_slicing.quantised import Quantised
+from mxelm.knn_slicing.engine.build import build, plan_for, prototypes_per_class
+from mxelm.knn_slicing.engine.classifier import Bank, Engine
+from mxelm.knn_slicing.engine.quantised import Quantised
 from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results
 from mxelm.reporting.published import PUBLISHED
+from mxelm.reporting.statistics import mcnemar
 
 SIZES = {"75k": 75_264, "500k": 500_000, "4500k": 4_500_000}  # bytes
 K = 9  # of the k-NN on all references

@@ -20,14 +20,15 @@ from tqdm import tqdm
 from mxelm.cli import options
 from mxelm.errors import InputError
 from mxelm.files import atomic_write, load_container, save_container
-from mxelm.knn_slicing import kernels, mapping
-from mxelm.knn_slicing.comparison import mcnemar
+from mxelm.knn_slicing import kernels
 from mxelm.knn_slicing.deskew import deskew
-from mxelm.knn_slicing.evolution import MODES, evolve
-from mxelm.knn_slicing.fitness import KINDS, KernelFitness
+from mxelm.knn_slicing.evolution import workers
+from mxelm.knn_slicing.evolution.fitness import KINDS, KernelFitness
+from mxelm.knn_slicing.evolution.search import MODES, evolve
 from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results
 from mxelm.reporting.plots import DPI
+from mxelm.reporting.statistics import mcnemar
 
 PLAN = {"generations": 24, "population": 12, "sigma": 0.2, "sweeps": 1, "n_queries": 600, "filters": None}
 PROTOCOL = {"mode": "serial", "layers": ["conv2"], "fitness": "nca", "metric": "cosine", "conv1": "pool1",
@@ -155,8 +156,8 @@ class mapper:
     """A context that gives Python's map, processes, or a cluster, as the arguments say."""
 
     def __init__(self, args):
-        self.over = (mapping.Cluster(args.cluster) if args.cluster else
-                     mapping.Processes(args.workers) if args.workers else None)
+        self.over = (workers.Cluster(args.cluster) if args.cluster else
+                     workers.Processes(args.workers) if args.workers else None)
 
     def __enter__(self):
         return self.over or map

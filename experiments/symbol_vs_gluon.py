@@ -132,7 +132,7 @@ def resident(field):
 def memory_mb(*arguments):
     """Peak growth in MB, measured in a child of a process that has loaded MXNet and done nothing with it yet."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["mxelm.fused.twin", "mxelm.reporting.plots", "gluoncv"])
+    processes.set_forkserver_preload(["mxelm.fused.gluon", "mxelm.reporting.plots", "gluoncv"])
     receiver, sender = processes.Pipe(duplex=False)
     child = processes.Process(target=peak_growth, args=(*arguments, sender), daemon=True)
     child.start()

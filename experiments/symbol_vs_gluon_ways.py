@@ -4,8 +4,8 @@ from collections import namedtuple
 import numpy as np
 
 from mxelm import backbones, runtime
-from mxelm.fused.graph import fuse
-from mxelm.fused.twin import FusedELM, features_block
+from mxelm.fused.gluon import FusedELM, features_block
+from mxelm.fused.symbol import fuse
 from mxelm.graphs import bind
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx, without_lines

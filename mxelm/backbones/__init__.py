@@ -11,7 +11,7 @@ _HOMES = {
     "zoo": "gluon",
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
-    "fetch": "manifest",
+    "fetch": "fetching",
     "verify": "verification",
 }
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from mxelm.backbones.checking import check_parameters, infer_shapes, is_input, warn_of_extra
+from mxelm.backbones.graph_parameters import check_parameters, infer_shapes, is_input, warn_of_extra
 from mxelm.errors import InputError
 from mxelm.graphs import bind as bind_graph
 from mxelm.graphs import cut as cut_at

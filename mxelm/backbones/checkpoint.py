@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from mxelm.backbones import inception21k, legacy, params
-from mxelm.backbones.checking import check_parameters
+from mxelm.backbones import inception21k, params_file, symbol_file
+from mxelm.backbones.graph_parameters import check_parameters
 from mxelm.errors import FileError, InputError
 from mxelm.files import atomic_write, read_json, sha256
 from mxelm.preprocessing import Preprocessing
@@ -17,7 +17,7 @@ def load_checkpoint(prefix, epoch=None, input_shape=None, pooling_convention=Non
 
     epoch: the NNNN of the .params file; None takes the highest there is.
     input_shape: (channels, height, width), by which old poolings are judged; None takes the sidecar's.
-    pooling_convention: "valid" or "full" for poolings that do not say; None finds out (mxelm.backbones.legacy).
+    pooling_convention: "valid" or "full" for poolings that do not say; None finds out (mxelm.backbones.symbol_file).
     The sidecar is {} where there is no PREFIX.json; its hashes are verified. Raises FileError naming the bad file.
     """
     prefix = str(prefix)
@@ -26,10 +26,10 @@ def load_checkpoint(prefix, epoch=None, input_shape=None, pooling_convention=Non
     verify_hashes(prefix, sidecar, params_path)
     if input_shape is None and "input_shape" in sidecar:
         input_shape = preprocessing_of(prefix, sidecar).shape
-    arg_arrays, aux_arrays = params.read_params(params_path)
+    arg_arrays, aux_arrays = params_file.read_params(params_path)
     symbol_path = Path(f"{prefix}-symbol.json")
     if symbol_path.is_file():
-        symbol = legacy.load_symbol(symbol_path, arg_arrays, input_shape, pooling_convention)
+        symbol = symbol_file.load_symbol(symbol_path, arg_arrays, input_shape, pooling_convention)
     elif inception21k.owns((*arg_arrays, *aux_arrays)):
         symbol = inception21k.symbol(len(arg_arrays["fc1_weight"]))
         sidecar = {**inception21k.sidecar(Path(prefix).parent), **sidecar}
@@ -55,7 +55,7 @@ def save_checkpoint(prefix, symbol, arg_params, aux_params, sidecar, epoch=0):
     with contextlib.ExitStack() as stack:  # leaves in reverse order: the sidecar, entered first, is moved last
         written = {path: stack.enter_context(atomic_write(path))
                    for path in (Path(f"{prefix}.json"), params_path, symbol_path)}
-        params.write_params(written[params_path], arg_params, aux_params)
+        params_file.write_params(written[params_path], arg_params, aux_params)
         written[symbol_path].write_text(symbol.tojson(), encoding="utf-8")
         files = {path.name: {"bytes": written[path].stat().st_size, "sha256": sha256(written[path])}
                  for path in (symbol_path, params_path)}

@@ -3,7 +3,7 @@ import difflib
 import json
 
 from mxelm.backbones.backbone import Backbone
-from mxelm.backbones.checking import is_input
+from mxelm.backbones.graph_parameters import is_input
 from mxelm.errors import FileError, InputError
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx

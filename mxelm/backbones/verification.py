@@ -1,10 +1,10 @@
 """`verify`: everything that can be said about a checkpoint's files without running the network."""
 from pathlib import Path
 
-from mxelm.backbones.checking import find_misfits, infer_shapes, missing_parameters
 from mxelm.backbones.checkpoint import find_params, load_checkpoint, preprocessing_of, read_sidecar
+from mxelm.backbones.graph_parameters import find_misfits, infer_shapes, missing_parameters
+from mxelm.backbones.known import known
 from mxelm.backbones.loading import read_classes, resolve
-from mxelm.backbones.manifest import known
 from mxelm.errors import MxelmError
 from mxelm.files import sha256
 

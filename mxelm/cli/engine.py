@@ -31,7 +31,7 @@ def run(args):
 def _build(args):
     from mxelm import data
     from mxelm.files import require_writable
-    from mxelm.knn_slicing.engine_build import build
+    from mxelm.knn_slicing.engine.build import build
     require_writable(args.out)
     training = data.load(args.data, root=args.root, download=args.download, progress=not args.json, split="train")
     images = training.source.images
@@ -48,8 +48,8 @@ def _build(args):
 def _predict(args):
     import numpy as np
 
-    from mxelm.knn_slicing.engine import Engine
-    from mxelm.knn_slicing.engine_images import read_image
+    from mxelm.knn_slicing.engine.classifier import Engine
+    from mxelm.knn_slicing.engine.images import read_image
     engine = Engine.load(args.file)
     numbers = engine.predict(np.stack([read_image(path) for path in args.images]))
     return {"engine": args.file, "predictions": {path: engine.classes[n] for path, n in zip(args.images, numbers)}}

@@ -10,13 +10,14 @@ def add_arguments(parser):
 
 def run(args):
     from mxelm import data
-    from mxelm.backbones import manifest
-    weights = manifest.known()
-    sets = {name: known for name, known in data.KNOWN.items() if known.downloads}
+    from mxelm.backbones.fetching import fetch
+    from mxelm.backbones.known import known
+    weights = known()
+    sets = {name: known_set for name, known_set in data.KNOWN.items() if known_set.downloads}
     if args.name is None:
-        return {"weights": weights, "data": {name: known.title for name, known in sets.items()}}
+        return {"weights": weights, "data": {name: known_set.title for name, known_set in sets.items()}}
     if args.name in weights:
-        prefix = manifest.fetch(args.name, args.folder, progress=not args.json)
+        prefix = fetch(args.name, args.folder, progress=not args.json)
         return {"prefix": prefix, "licence": weights[args.name]["licence"], "source": weights[args.name]["source"]}
     if args.name in sets:
         return {"folder": str(data.find(args.name, args.folder, download=True, progress=not args.json))}

@@ -23,7 +23,7 @@ def run(args):
 
 def _container(path):
     from mxelm.files import container_kind, load_container
-    from mxelm.knn_slicing.engine_file import is_engine
+    from mxelm.knn_slicing.engine.file import is_engine
     if is_engine(path):
         return _engine(path)
     kind = container_kind(path)
@@ -35,7 +35,7 @@ def _container(path):
 
 
 def _engine(path):
-    from mxelm.knn_slicing.engine import Engine
+    from mxelm.knn_slicing.engine.classifier import Engine
     engine = Engine.load(path)
     return {"file": str(path), "kind": "engine", "bytes": path.stat().st_size, "classes": list(engine.classes),
             "prototypes": len(engine.labels), "dimensions": len(engine.centre),
@@ -45,7 +45,7 @@ def _engine(path):
 
 
 def _params(path):
-    from mxelm.backbones.params import read_params
+    from mxelm.backbones.params_file import read_params
     arg_params, aux_params = read_params(path)
     arrays = {**arg_params, **aux_params}
     return {"file": str(path), "kind": "params", "numbers": int(sum(a.size for a in arrays.values())),

@@ -7,8 +7,8 @@ from collections import namedtuple
 import numpy as np
 
 from mxelm.errors import InputError
-from mxelm.fused.graph import fuse, hidden_layer
-from mxelm.fused.sums import Sums
+from mxelm.fused.gram import Sums
+from mxelm.fused.symbol import fuse, hidden_layer
 from mxelm.graphs import bind
 from mxelm.runtime import mx
 
@@ -177,6 +177,6 @@ def _binder(twin):
     if twin == "symbol":
         return bind_symbol
     if twin == "gluon":
-        from mxelm.fused.twin import bind_gluon
+        from mxelm.fused.gluon import bind_gluon
         return bind_gluon
     raise InputError(f"twin {twin!r} is not known: use symbol or gluon")

@@ -24,7 +24,7 @@ import numpy as np
 
 from mxelm.errors import InputError, MxelmError
 from mxelm.files import remove_leftovers
-from mxelm.fused.accumulate import accumulate
+from mxelm.fused.passes import accumulate
 from mxelm.fused.state import ELMState, sorted_digests
 from mxelm.runtime import mx
 

@@ -1,6 +1,6 @@
 """scikit-learn estimators over images: FusedELMClassifier and FusedELMRegressor.
 
-Those over ready features are in mxelm.fused.elm.
+Those over ready features are in mxelm.fused.row_estimators.
 """
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -13,8 +13,8 @@ from mxelm import backbones
 from mxelm.data import Dataset
 from mxelm.data.sources import in_memory
 from mxelm.errors import InputError
-from mxelm.fused.elm import ELMClassifier, ELMRegressor, decision
-from mxelm.fused.fit import fit
+from mxelm.fused.job import fit
+from mxelm.fused.row_estimators import ELMClassifier, ELMRegressor, decision
 
 __all__ = ["ELMClassifier", "ELMRegressor", "FusedELMClassifier", "FusedELMRegressor"]
 BATCH = 32  # images
@@ -44,7 +44,7 @@ class _FusedELM(BaseEstimator):
 
 
 class FusedELMClassifier(ClassifierMixin, _FusedELM):
-    """An ELM fused into a pre-trained network, from images to classes; no feature is stored (`mxelm.fused.fit`).
+    """An ELM fused into a pre-trained network, from images to classes; no feature is stored (`mxelm.fused.job`).
 
     backbone: a Backbone, or what `mxelm.backbones.load` takes. n_neurons: int. l2: a number >= 0, or "auto": chosen
     with the number of neurons on the fraction `validation` of the images. seed: of W and of that choice.
@@ -83,7 +83,7 @@ class FusedELMClassifier(ClassifierMixin, _FusedELM):
 
 
 class FusedELMRegressor(RegressorMixin, _FusedELM):
-    """An ELM fused into a pre-trained network, from images to quantities; no feature is stored (`mxelm.fused.fit`).
+    """An ELM fused into a pre-trained network, from images to quantities; no feature is stored (`mxelm.fused.job`).
 
     backbone, n_neurons, l2, validation, seed: as of FusedELMClassifier. The fused model has no intercept.
     Fitted: fit_ (mxelm.fused.Fit), predictor_ (mxelm.fused.Predictor).
@@ -122,7 +122,7 @@ def _own_targets(dataset, y, kind):
         raise InputError("a Dataset brings its own targets: leave y out")
     if dataset.kind != kind:
         raise InputError(f"{dataset.name} has {dataset.kind} targets, this estimator takes {kind}; "
-                         "mxelm.fused.fit takes every kind")
+                         "mxelm.fused.job takes every kind")
     return dataset
 
 

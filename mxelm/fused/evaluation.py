@@ -3,7 +3,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
 
 from mxelm.errors import InputError
-from mxelm.fused.fit import extract
+from mxelm.fused.job import extract
 from mxelm.fused.predictor import decide
 
 

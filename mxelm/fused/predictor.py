@@ -4,7 +4,7 @@ import numpy as np
 from mxelm.backbones import Backbone, load
 from mxelm.backbones.checkpoint import save_checkpoint
 from mxelm.errors import InputError
-from mxelm.fused.graph import predictor
+from mxelm.fused.symbol import predictor
 from mxelm.runtime import mx
 
 OUTPUT = "elm_output"

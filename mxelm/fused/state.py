@@ -6,8 +6,8 @@ from scipy.linalg import lapack
 
 from mxelm.errors import InputError
 from mxelm.files import load_container, save_container
+from mxelm.fused.gram import mirrored
 from mxelm.fused.projection import Projection
-from mxelm.fused.sums import mirrored
 from mxelm.preprocessing import Preprocessing
 
 KIND = "elm-state"

@@ -5,11 +5,10 @@ Names are handed out lazily: the small engine, which lives here too, runs withou
 import importlib
 
 _HOMES = {
-    "KernelFitness": "mxelm.knn_slicing.fitness",
+    "KernelFitness": "mxelm.knn_slicing.evolution.fitness",
     "Kernels": "mxelm.knn_slicing.kernels",
     "SlicedClassifier": "mxelm.knn_slicing.sliced",
-    "evolve": "mxelm.knn_slicing.evolution",
-    "mcnemar": "mxelm.knn_slicing.comparison",
+    "evolve": "mxelm.knn_slicing.evolution.search",
     "network": "mxelm.knn_slicing.networks",
 }
 

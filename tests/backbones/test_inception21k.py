@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mxelm.backbones import inception21k, load
-from mxelm.backbones.checking import infer_shapes
+from mxelm.backbones.graph_parameters import infer_shapes
 from mxelm.errors import FileError
 from mxelm.graphs import cut
 from mxelm.runtime import mx

@@ -64,7 +64,7 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path):
 
 def test_a_missing_module_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)  # as in an environment of NumPy and Pillow alone
-    monkeypatch.delitem(sys.modules, "mxelm.knn_slicing.engine_build", raising=False)
+    monkeypatch.delitem(sys.modules, "mxelm.knn_slicing.engine.build", raising=False)
     monkeypatch.delitem(sys.modules, "mxelm.knn_slicing.kernels", raising=False)
     assert main(["engine", "build", "--out", str(tmp_path / "a.engine")]) == 1
     assert "the module sklearn.cluster is missing: install mxelm with what it needs" in capsys.readouterr().err

@@ -8,15 +8,16 @@ import pytest
 from PIL import Image
 
 from mxelm.cli import main
-from mxelm.knn_slicing import engine_build, kernels
+from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing.engine import build
 
-SMALL = engine_build.Plan(filters=(6, 8), bits=(8, 8, 8), n_dims=4, n_components=40, n_subclasses=2, rounds=1, polish=1)
+SMALL = build.Plan(filters=(6, 8), bits=(8, 8, 8), n_dims=4, n_components=40, n_subclasses=2, rounds=1, polish=1)
 
 
 @pytest.fixture
 def run(capsys, monkeypatch):
     """A function: what a command prints, as JSON if asked for, or its sentence on stderr where it must fail."""
-    monkeypatch.setattr(engine_build, "PLANS", {1: SMALL})
+    monkeypatch.setattr(build, "PLANS", {1: SMALL})
     monkeypatch.setattr(kernels, "PATCHES", 5000)
 
     def call(*arguments, code=0):

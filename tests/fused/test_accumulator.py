@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mxelm.errors import InputError
 from mxelm.fused import FusedAccumulator, Projection, fuse
-from mxelm.fused.sums import BLOCK
+from mxelm.fused.gram import BLOCK
 from mxelm.runtime import mx
 
 N, C, L = 53, 4, 24

@@ -1,4 +1,4 @@
-"""The estimators over images: in memory and from a Dataset, against `mxelm.fused.fit` itself."""
+"""The estimators over images: in memory and from a Dataset, against `mxelm.fused.job` itself."""
 import numpy as np
 import pytest
 from sklearn.base import clone

@@ -1,0 +1,127 @@
+"""An ELM over ready features, without scikit-learn: rows in, in any portions; the solution out, when asked for.
+
+The same sums and the same solver as behind a network, in float64 throughout. Two things are added, a bias in every
+neuron and an intercept. Pooled features are non-negative, but ready ones may lie on both sides of zero, and tanh(XWᵀ)
+is odd there: without a bias no model could tell a circle from what surrounds it, without an intercept none could give
+x and -x the same class where features are large.
+"""
+import copy
+
+import numpy as np
+from scipy.linalg import blas
+
+from mxelm.errors import InputError
+from mxelm.fused.gram import BLOCK, Sums, mirrored
+from mxelm.fused.solver import solve
+
+
+class RunningELM:
+    """HᵀH and HᵀY of H = tanh(XWᵀ + bias) with a column of ones beside it, over rows that come in any portions.
+
+    Rows wait until a block of them is full, then pass through W and into the sums together: the same rows in the
+    same order give the same bits, however they were portioned and whenever a solution was asked for in between.
+    projection: Projection. n_outputs: columns of Y. The bias follows from the projection: it varies as much as XWᵀ
+    does on standardised features.
+    """
+
+    def __init__(self, projection, n_outputs):
+        L, n_features = projection.W.shape
+        spread = projection.scale * np.sqrt(n_features)
+        # [W, bias] and a row of zeros below, for the column of ones: one product with rows [x, 1] gives all
+        self._W = np.zeros((L + 1, n_features + 1))
+        self._W[:-1, :-1] = projection.W
+        self._W[:-1, -1] = spread * np.random.default_rng([projection.seed, 1]).standard_normal(L)
+        self._sums = Sums(L + 1, n_outputs)
+        self._X = np.ones((BLOCK, n_features + 1))
+        self._Y = np.empty((BLOCK, n_outputs))
+        self._weights = np.empty(BLOCK)
+        self._filled = 0
+        self._solved = None  # (l2, beta, intercept)
+
+    @property
+    def bias(self):
+        """Biases of the neurons, float64 (n_neurons,)."""
+        return self._W[:-1, -1]
+
+    def add(self, X, Y, weights):
+        """Take rows X (n, n_features) and Y (n, n_outputs) in, each counting `weights` (n,) times.
+
+        Rows of weight 0 leave no trace, not even in the boundaries of blocks.
+        """
+        counted = weights > 0
+        if not counted.all():
+            X, Y, weights = X[counted], Y[counted], weights[counted]
+        while len(X):
+            n = min(len(X), BLOCK - self._filled)
+            place = slice(self._filled, self._filled + n)
+            self._X[place, :-1], self._Y[place], self._weights[place] = X[:n], Y[:n], weights[:n]
+            X, Y, weights = X[n:], Y[n:], weights[n:]
+            self._filled += n
+            self._solved = None
+            if self._filled == BLOCK:
+                self._sums.add_block(*self._waiting_rows())
+                self._filled = 0
+
+    def solve(self, l2):
+        """(beta (n_neurons, n_outputs), intercept (n_outputs,)), float64; solved once for the same rows and l2.
+
+        Raises InputError for l2 < 0 and where no row of positive weight has come yet.
+        """
+        if self._solved is None or self._solved[0] != l2:
+            self._solved = (l2, *solve_with_intercept(*self._matrices(), l2))
+        return self._solved[1:]
+
+    def scores(self, X, l2):
+        """H beta + intercept, float64 (n, n_outputs), in memory for a block of rows at a time."""
+        weights = np.vstack(self.solve(l2))
+        scores = np.empty((len(X), weights.shape[1]))
+        for start in range(0, len(X), BLOCK):
+            rows = X[start:start + BLOCK]
+            ones = np.ones((len(rows), 1))
+            scores[start:start + BLOCK] = self._hidden(np.hstack([rows.astype(np.float64), ones])) @ weights
+        return scores
+
+    def _hidden(self, X):
+        """[tanh(XWᵀ + bias), 1], (n, n_neurons + 1), of rows [X, 1]; by SciPy's BLAS, as all that follows.
+
+        NumPy brings a BLAS of its own, whose threads would spin while SciPy's work, and the other way round.
+        """
+        H = np.empty((len(X), len(self._W)))
+        blas.dgemm(1.0, self._W.T, X.T, trans_a=1, c=H.T, overwrite_c=1)
+        np.tanh(H, out=H)
+        H[:, -1] = 1
+        return H
+
+    def _waiting_rows(self):
+        """[H, 1] and Y of the rows that wait, each row times the root of its weight, as least squares want it."""
+        rows, Y = self._hidden(self._X[:self._filled]), self._Y[:self._filled]
+        weights = self._weights[:self._filled, None]
+        if (weights == 1).all():
+            return rows, Y
+        rows *= np.sqrt(weights)
+        return rows, Y * np.sqrt(weights)
+
+    def _matrices(self):
+        """HᵀH and HᵀY over all rows so far; those that wait go on waiting."""
+        if not self._filled:
+            return self._sums.matrices()
+        sums = copy.copy(self._sums)
+        sums.A, sums.B = sums.A.copy(order="F"), sums.B.copy(order="F")
+        sums.add_block(*self._waiting_rows())
+        return mirrored(sums.A), sums.B
+
+
+def solve_with_intercept(A, B, l2):
+    """(beta (L, n_outputs), intercept (n_outputs,)) of the model that l2 shrinks towards the mean of Y, not to 0.
+
+    A: [H, 1]ᵀ[H, 1], float64 (L + 1, L + 1), overwritten. B: [H, 1]ᵀY, (L + 1, n_outputs). Taking the means out of
+    both, A - n h̄h̄ᵀ and B - n h̄ȳᵀ, leaves the intercept out of the penalty.
+    """
+    total, H_sum, Y_sum = A[-1, -1], A[-1, :-1].copy(), B[-1]
+    if not total > 0:
+        raise InputError("there is nothing to solve: no sample of positive weight has been seen")
+    root = H_sum / np.sqrt(total)
+    HtH = A[:-1, :-1]
+    HtH -= np.outer(root, root)
+    beta = solve(HtH, B[:-1] - np.outer(H_sum, Y_sum / total), l2)
+    return beta, (Y_sum - H_sum @ beta) / total

@@ -1,0 +1,1 @@
+"""Kernels evolved without backpropagation: the search, its strategies, and what a filter is worth."""

@@ -1,0 +1,114 @@
+"""Checkpoints of a training: parameters, optimizer states and their counters, of the last epoch and of the best."""
+import json
+import logging
+from pathlib import Path
+
+from mxelm.errors import FileError
+from mxelm.files import load_container, save_container
+from mxelm.runtime import mx
+
+log = logging.getLogger(__name__)
+KIND = "training-checkpoint"
+
+
+def identity_of(seed, epochs, optimizer, settings, loader, loss, schedule):
+    """What must be the same for a run to go on, as a checkpoint will give it back."""
+    return json.loads(json.dumps({
+        "seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}, "batches": len(loader),
+        "loss": type(loss).__name__, "data": getattr(loader, "identity", None),
+        "learning rates": [schedule(i / 16) for i in range(17)]}, default=float))
+
+
+def begin(checkpoint, resume, network, trainer, identity, ctx):
+    """The history to go on from, [] for a new run, which removes what its own resume would take for its own."""
+    if not resume:
+        for old in (checkpoint, f"{checkpoint}.best"):
+            Path(old).unlink(missing_ok=True)
+    if not Path(checkpoint).exists():
+        return []
+    history = _restore(checkpoint, network, trainer, identity, ctx)
+    log.info("resumed %s after epoch %d", checkpoint, len(history))
+    return history
+
+
+def load_parameters(network, path, ctx=None):
+    """Put the parameters of a checkpoint (`...` or `....best`) into `network`; the history comes back."""
+    meta, arrays = load_container(path, KIND)
+    _set_parameters(network, arrays, path, ctx)
+    return meta["history"]
+
+
+def parameters_of(network):
+    """The arrays of all parameters by name.
+
+    MXNet's own thread copies them first: validation leaves weights in oneDNN's layouts, which asnumpy() would undo with
+    OpenMP in this thread. Both threads then have teams, more threads than cores, so OpenMP no longer spins at its
+    barriers, and training on two cores would take twice the time from then on.
+    """
+    return {f"parameter.{name}": p.data().copy().asnumpy() for name, p in network._collect_params_with_prefix().items()}
+
+
+def _set_parameters(network, arrays, path, ctx):
+    parameters = network._collect_params_with_prefix()
+    for name, parameter in parameters.items():
+        saved = arrays.get(f"parameter.{name}")
+        wanted = parameter.shape
+        if saved is None or not _fits(saved.shape, wanted):
+            found = "nothing" if saved is None else f"shape {saved.shape}"
+            raise FileError(f"{path} is of another network: {name} of shape {wanted} is wanted, it holds {found}")
+    foreign = {name for name in arrays if name.startswith("parameter.")} - {f"parameter.{name}" for name in parameters}
+    if foreign:
+        raise FileError(f"{path} is of another network: it holds {min(foreign)[len('parameter.'):]}, not wanted here")
+    for name, parameter in parameters.items():
+        saved = arrays[f"parameter.{name}"]
+        parameter._load_init(mx.nd.array(saved, dtype=saved.dtype), ctx, cast_dtype=True)  # deferred ones too
+
+
+def _fits(shape, wanted):
+    """Whether a saved shape fits a parameter's, in which deferred sizes are 0 or -1."""
+    return len(shape) == len(wanted) and all(w in (0, -1, s) for w, s in zip(wanted, shape))
+
+
+def save(path, network, trainer, meta):
+    """Parameters, optimizer states and their counters; MXNet's own `save_states` would pickle them."""
+    updater, optimizer = trainer._updaters[0], trainer._optimizer
+    arrays = parameters_of(network)
+    for index, state in updater.states.items():
+        for part, array in enumerate(_parts(state)):
+            arrays[f"optimizer.{index}.{part}"] = array.asnumpy()
+    meta = {**meta, "num_update": optimizer.num_update,
+            "update_counts": {str(k): v for k, v in optimizer._index_update_count.items()}}
+    save_container(path, KIND, meta, arrays)
+
+
+def _restore(path, network, trainer, identity, ctx):
+    meta, arrays = load_container(path, KIND)
+    if "num_update" not in meta:
+        raise FileError(f"{path} holds parameters alone, those of the best epoch: resume from the checkpoint beside it")
+    for name, value in identity.items():
+        if meta.get(name) != value:
+            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}; "
+                            "remove it to begin anew")
+    _set_parameters(network, arrays, path, ctx)
+    optimizer, updater = trainer._optimizer, trainer._updaters[0]
+    optimizer.num_update = meta["num_update"]
+    counts = {int(k): v for k, v in meta["update_counts"].items()}
+    optimizer._index_update_count.clear()
+    optimizer._index_update_count.update(counts)
+    for index in counts:
+        weight = trainer._params[index].data()
+        updater.states[index] = optimizer.create_state_multi_precision(index, weight)
+        updater.states_synced[index] = True
+        for part, array in enumerate(_parts(updater.states[index])):
+            saved = arrays[f"optimizer.{index}.{part}"]
+            array[:] = mx.nd.array(saved, ctx=ctx, dtype=saved.dtype)
+    return meta["history"]
+
+
+def _parts(state):
+    """The NDArrays of an optimizer's state, which is nothing, an NDArray, or a nest of tuples of them."""
+    if state is None:
+        return []
+    if isinstance(state, (tuple, list)):
+        return [array for part in state for array in _parts(part)]
+    return [state]

@@ -1,0 +1,126 @@
+"""One Gluon training loop: progress, last and best checkpoint, and a resume that gives the same run.
+
+A run is a function of its seed and its loader's: an epoch draws MXNet's randomness from (seed, epoch), its order and
+augmentation from (the loader's shuffle, epoch) and from nothing else, so a run that was killed continues from its last
+whole epoch as if nothing had happened.
+"""
+import logging
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from mxelm.errors import InputError
+from mxelm.files import require_writable, save_container
+from mxelm.runtime import mx
+from mxelm.runtime import seed as seed_mxnet
+from mxelm.training.checkpoint import KIND, begin, identity_of, parameters_of, save
+from mxelm.training.labels import class_numbers, require_classes
+
+log = logging.getLogger(__name__)
+
+
+class NotFinite(InputError):
+    """Loss or parameters of a training have stopped being finite; the checkpoint is that of the epoch before."""
+
+
+def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=None, validation=None,
+        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None, any_rows=False):
+    """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
+
+    network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here. Labels may be
+    rows (batch, classes) for a loss that takes them; the highest entry is then what accuracies compare with.
+    schedule: fraction of the run done -> learning rate. settings: the optimizer's other parameters, JSON-able.
+    optimizer: MXNet's name of one whose state is arrays and counters, which all are but "nadam" and "lbsgd".
+    loss: a Gluon loss (softmax cross-entropy by default). validation: a loader scored after each epoch.
+    checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
+    validation accuracy (never of a test). resume: go on from `checkpoint` if it is there; else what is there goes.
+    patience: stop when so many epochs have brought no better validation accuracy.
+    any_rows: let softmax cross-entropy see label rows that are no distribution, as the published GUNN labels are.
+    Raises NotFinite, an InputError, when loss or parameters stop being finite; InputError for labels that name no class
+    of the network and rows that do not sum to 1; FileError when the checkpoint is of another run or cannot be written.
+    """
+    if epochs < 1:
+        raise InputError(f"a training takes one epoch or more, got {epochs}")
+    if checkpoint:
+        require_writable(checkpoint)
+    if patience is not None and (patience < 1 or validation is None):
+        raise InputError(f"early stopping needs a validation loader and a patience of at least 1 epoch, got {patience}")
+    loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
+    identity, history = {}, []
+    if checkpoint:
+        identity = identity_of(seed, epochs, optimizer, settings, loader, loss, schedule)
+        history = begin(checkpoint, resume, network, trainer, identity, ctx)
+    one_hot = isinstance(loss, mx.gluon.loss.SoftmaxCrossEntropyLoss) and not any_rows
+    best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
+    for epoch in range(len(history), epochs):
+        if patience and _epochs_since_best(history) >= patience:
+            break
+        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, one_hot))
+        if validation is not None:
+            history[-1]["validation_accuracy"] = accuracy(network, validation, ctx, one_hot)
+        if checkpoint:
+            if history[-1].get("validation_accuracy", -1.0) > best:
+                best = history[-1]["validation_accuracy"]
+                save_container(f"{checkpoint}.best", KIND, {**identity, "history": history}, parameters_of(network))
+            save(checkpoint, network, trainer, {**identity, "history": history})
+        log.info("%s", history[-1])
+    return history
+
+
+def _epochs_since_best(history):
+    accuracies = [entry.get("validation_accuracy", -1.0) for entry in history]
+    return len(history) - 1 - int(np.argmax(accuracies)) if history else 0
+
+
+def _trainer(network, optimizer, settings):
+    """A Trainer whose optimizer states are numbered by the parameters' places in the network.
+
+    By itself it sorts them by name, and the numbers in names count what the process has built before.
+    """
+    parameters = [parameter for _, parameter in sorted(network._collect_params_with_prefix().items())]
+    try:
+        return mx.gluon.Trainer(list(dict.fromkeys(parameters)), optimizer, settings, kvstore=None)
+    except (TypeError, ValueError) as error:  # MXNet's, for a name or a setting that it does not know
+        raise InputError(f"no optimizer {optimizer!r} with {', '.join(settings)}: {error}") from None
+
+
+def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, one_hot):
+    seed_mxnet(hash((seed, epoch)) % (1 << 31))  # the hash of integers is the same in every process
+    loader.epoch = epoch
+    start, losses, right, count = time.perf_counter(), [], 0, 0
+    bar = tqdm(loader, desc=f"epoch {epoch + 1}/{epochs}", disable=not progress, leave=False)
+    for step, (x, y) in enumerate(bar):
+        labels, x, y = y.asnumpy(), x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
+        trainer.set_learning_rate(schedule((epoch + step / len(loader)) / epochs))
+        with mx.autograd.record():
+            scores = network(x)
+            require_classes(labels, scores.shape[1], one_hot)
+            value = loss(scores, y)
+        value.backward()
+        trainer.step(len(x))
+        losses.append(float(value.mean().asscalar()))
+        if not np.isfinite(losses[-1]):
+            raise NotFinite(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: lower the learning rate")
+        right += int((scores.asnumpy().argmax(axis=1) == class_numbers(labels)).sum())
+        count += len(x)
+        bar.set_postfix(loss=f"{losses[-1]:.3f}", accuracy=f"{right / count:.3f}")
+    if not all(np.isfinite(array).all() for array in parameters_of(network).values()):
+        raise NotFinite(f"parameters are not finite after epoch {epoch + 1}: lower the learning rate")
+    return {"epoch": epoch + 1, "loss": float(np.mean(losses)), "accuracy": right / count,
+            "seconds": time.perf_counter() - start}
+
+
+def accuracy(network, loader, ctx=None, one_hot=False):
+    """Fraction of the loader's samples whose highest score is at their label.
+
+    one_hot: refuse label rows that do not sum to 1. Raises InputError for labels that name no class of the network.
+    """
+    right = count = 0
+    for x, y in loader:
+        scores = network(x.as_in_context(ctx or mx.cpu())).asnumpy()
+        require_classes(y.asnumpy(), scores.shape[1], one_hot)
+        right += int((scores.argmax(axis=1) == class_numbers(y.asnumpy())).sum())
+        count += len(scores)
+    return right / count

@@ -1,0 +1,44 @@
+"""Recipes: schedules of the learning rate, and CIFAR-10's customary augmentation."""
+import numpy as np
+
+from mxelm.errors import InputError
+
+
+def warmup_linear(peak, warmup):
+    """A schedule: rise linearly to `peak` over the fraction `warmup` of the run, then fall linearly to zero."""
+    if not 0 < warmup < 1:
+        raise InputError(f"warmup must be a fraction of the run between 0 and 1, got {warmup}")
+
+    def learning_rate(done):  # done: fraction of the run, 0..1
+        return peak * min(done / warmup, (1 - done) / (1 - warmup))
+    return learning_rate
+
+
+def steps(peak, at=(0.5, 0.75), factor=0.1):
+    """A schedule: `peak`, multiplied by `factor` at each fraction of the run in `at`; a constant for `at` empty."""
+    if not all(0 < fraction < 1 for fraction in at):
+        raise InputError(f"steps come at fractions of the run between 0 and 1, got {at}")
+
+    def learning_rate(done):
+        return peak * factor ** sum(done >= fraction for fraction in at)
+    return learning_rate
+
+
+def flip_and_crop(images, rng, pad=4, fill=None):
+    """CIFAR-10's customary augmentation: mirror half of the images, shift each by up to `pad` pixels.
+
+    images: uint8 (n, height, width, channels). rng: numpy Generator. fill: a value a channel for what comes in at the
+    edges; None reflects the image there.
+    """
+    n, height, width, channels = images.shape
+    images = np.where(rng.random(n)[:, None, None, None] < 0.5, images[:, :, ::-1], images)
+    if fill is None:
+        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    else:
+        padded = np.empty((n, height + 2 * pad, width + 2 * pad, channels), images.dtype)
+        padded[:] = fill
+        padded[:, pad:-pad or None, pad:-pad or None] = images
+    top, left = rng.integers(0, 2 * pad + 1, (2, n))
+    rows = (top[:, None] + np.arange(height))[:, :, None]
+    columns = (left[:, None] + np.arange(width))[:, None, :]
+    return padded[np.arange(n)[:, None, None], rows, columns]
