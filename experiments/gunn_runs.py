@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mxelm import data, gunn
+from mxelm.containers import load_container
 from mxelm.errors import FileError
-from mxelm.files import load_container, locked, read_json, remove_leftovers, require_writable, sha256, write_json
+from mxelm.files import locked, read_json, remove_leftovers, require_writable, sha256, write_json
 from mxelm.gunn import tasks
 from mxelm.reporting import results
 from mxelm.runtime import machine, mx

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from mxelm import data, training
+from mxelm.containers import load_container, save_container
 from mxelm.data import Dataset
 from mxelm.data.sources import ArraySource
-from mxelm.files import atomic_write, load_container, save_container
+from mxelm.files import atomic_write
 from mxelm.knn_slicing import kernels, networks
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.neighbours import nearest, vote

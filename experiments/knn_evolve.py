@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from mxelm.cli import options
+from mxelm.containers import load_container, save_container
 from mxelm.errors import InputError
-from mxelm.files import atomic_write, load_container, save_container
+from mxelm.files import atomic_write
 from mxelm.knn_slicing import kernels
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.knn_slicing.evolution import workers

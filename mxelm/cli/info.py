@@ -22,7 +22,7 @@ def run(args):
 
 
 def _container(path):
-    from mxelm.files import container_kind, load_container
+    from mxelm.containers import container_kind, load_container
     from mxelm.knn_slicing.engine.file import is_engine
     if is_engine(path):
         return _engine(path)

@@ -8,9 +8,9 @@ import functools
 
 import numpy as np
 
+from mxelm.containers import array_digest
 from mxelm.data.pipeline import Pipeline
 from mxelm.errors import FileError, InputError
-from mxelm.files import array_digest
 from mxelm.runtime import mx
 
 

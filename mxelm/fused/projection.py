@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from mxelm.containers import array_digest
 from mxelm.errors import InputError
-from mxelm.files import array_digest
 
 CALIBRATION_SAMPLES = 256
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import lapack
 
+from mxelm.containers import load_container, save_container
 from mxelm.errors import InputError
-from mxelm.files import load_container, save_container
 from mxelm.fused.gram import mirrored
 from mxelm.fused.projection import Projection
 from mxelm.preprocessing import Preprocessing

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mxelm.containers import load_container, save_container
 from mxelm.errors import FileError, InputError
-from mxelm.files import load_container, save_container
 from mxelm.runtime import mx
 
 KIND = "knn-kernels"

@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 from mxelm import backbones
 from mxelm.backbones import Backbone
 from mxelm.backbones.gluon import from_block
+from mxelm.containers import load_container, save_container
 from mxelm.data import Dataset
 from mxelm.data.sources import in_memory
 from mxelm.errors import FileError, InputError, MxelmError
-from mxelm.files import load_container, save_container
 from mxelm.knn_slicing import networks
 from mxelm.knn_slicing.kernels import Kernels
 from mxelm.neighbours import METRICS, WEIGHTS, References, vote

@@ -3,8 +3,8 @@ import json
 import logging
 from pathlib import Path
 
+from mxelm.containers import load_container, save_container
 from mxelm.errors import FileError
-from mxelm.files import load_container, save_container
 from mxelm.runtime import mx
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from mxelm.containers import save_container
 from mxelm.errors import InputError
-from mxelm.files import require_writable, save_container
+from mxelm.files import require_writable
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 from mxelm.training.checkpoint import KIND, begin, identity_of, parameters_of, save

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from mxelm import data
+from mxelm.containers import load_container, save_container
 from mxelm.errors import FileError, InputError
-from mxelm.files import load_container, locked, save_container
+from mxelm.files import locked
 from mxelm.gunn import tasks
 from mxelm.training import KIND
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
+from mxelm.containers import save_container
 from mxelm.errors import FileError, InputError
-from mxelm.files import save_container
 from mxelm.knn_slicing import kernels
 from mxelm.knn_slicing.kernels import Kernels
 

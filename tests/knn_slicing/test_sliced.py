@@ -6,8 +6,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 
 from mxelm import data
+from mxelm.containers import load_container, save_container
 from mxelm.errors import FileError, InputError
-from mxelm.files import load_container, save_container
 from mxelm.knn_slicing import SlicedClassifier, kernels, networks
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx

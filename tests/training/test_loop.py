@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mxelm import training
+from mxelm.containers import load_container, save_container
 from mxelm.data.dataset import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.errors import FileError, InputError
-from mxelm.files import load_container, save_container
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx, seed
 from mxelm.training import accuracy, fit, flip_and_crop, load_parameters, steps, warmup_linear

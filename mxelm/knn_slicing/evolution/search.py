@@ -17,8 +17,9 @@ import numpy as np
 from deap import base, creator, tools
 from tqdm import tqdm
 
+from mxelm.containers import array_digest, load_container, save_container
 from mxelm.errors import FileError, InputError
-from mxelm.files import array_digest, load_container, require_writable, save_container
+from mxelm.files import require_writable
 from mxelm.knn_slicing.evolution import strategies
 from mxelm.knn_slicing.evolution.candidates import LAYERS, Task, Weights, layer_of, plugged, vector_of, weights_of
 from mxelm.runtime import blas_threads

@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_info
 
+from mxelm.containers import save_container
 from mxelm.errors import EnvironmentProblem, FileError, InputError
-from mxelm.files import save_container
 from mxelm.knn_slicing import kernels
 from mxelm.knn_slicing.evolution import workers
 from mxelm.knn_slicing.evolution.candidates import weights_of

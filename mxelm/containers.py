@@ -1,0 +1,90 @@
+"""The container: arrays and what they belong to in one checksummed file, for states, checkpoints and caches."""
+import contextlib
+import hashlib
+import json
+import zipfile
+
+import numpy as np
+
+from mxelm.errors import FileError
+from mxelm.files import atomic_write
+
+CONTAINER_VERSION = 1
+
+
+def save_container(path, kind, meta, arrays):
+    """Write arrays and JSON-able `meta` as one checksummed file that `numpy.load` can open too.
+
+    kind: str, what the file is ("elm-state", ...), asked for again when loading.
+    meta: JSON-able dict. arrays: dict of name -> numpy array (no objects). Written whole or not at all.
+    """
+    header = json.dumps({"kind": kind, "container": CONTAINER_VERSION, "meta": meta}, sort_keys=True)
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    digest = _digest(header, arrays)
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as file:
+        file.writestr("mxelm.json", header)
+        file.writestr("sha256", digest)
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load_container(path, kind):
+    """Read what `save_container` wrote: (meta, arrays); FileError names a file that is damaged or of another kind."""
+    with _opened_container(path) as file:
+        header = file.read("mxelm.json").decode()
+        content = json.loads(header)
+        if content["container"] > CONTAINER_VERSION:
+            raise FileError(f"{path} was written by a newer mxelm (container {content['container']}): update mxelm")
+        if content["kind"] != kind:
+            raise FileError(f"{path} holds a {content['kind']}, not a {kind}")
+        digest = file.read("sha256").decode()
+        arrays = {}
+        for name in file.namelist():
+            if name.endswith(".npy"):
+                with file.open(name) as member:
+                    arrays[name[:-4]] = np.lib.format.read_array(member, allow_pickle=False)
+    if _digest(header, arrays) != digest:
+        raise FileError(f"{path} is damaged: its checksum does not match; restore it from a copy or make it again")
+    return content["meta"], arrays
+
+
+@contextlib.contextmanager
+def _opened_container(path):
+    """The zip file at `path`; whatever goes wrong while it is read becomes a FileError."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            yield file
+    except FileError:
+        raise
+    except FileNotFoundError:
+        raise FileError(f"there is no file {path}") from None
+    except KeyError:
+        raise FileError(f"{path} is not a file that mxelm wrote") from None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:  # zipfile and NumPy raise many kinds on damaged bytes; all mean the same here
+        raise FileError(f"{path} is damaged or not a file that mxelm wrote: {error}") from None
+
+
+def container_kind(path):
+    """The kind a container file says it is, or None for any other file; reads the header alone."""
+    try:
+        with _opened_container(path) as file:
+            return json.loads(file.read("mxelm.json"))["kind"]
+    except FileError:
+        return None
+
+
+def array_digest(*arrays):
+    """SHA-256 over dtype, shape and bytes of arrays, in order: the identity of a W or of a set of parameters."""
+    return _digest("", {str(i): np.asarray(a) for i, a in enumerate(arrays)})
+
+
+def _digest(header, arrays):
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
+    return digest.hexdigest()
