@@ -7,9 +7,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
 from mxelm import files, runtime
 from mxelm.errors import FileError, InputError
 from mxelm.reporting.numbers import value_text
+from mxelm.reporting.statistics import spread
 
 SCHEMA = 1
 BETTER = ("higher", "lower", "none")
@@ -36,6 +39,26 @@ def row(id, value, unit, better, std=None, n=1, command="", seconds=None, condit
     if problem:
         raise InputError(f"row {id!r}: {problem}")
     return made
+
+
+def over_seeds(id, values, unit, better, *, seconds=None, conditions=None):
+    """A row of the mean and sample standard deviation of one value a seed; no value where there is no seed.
+
+    values: float (n,), in the row's unit. The rest as `row` takes it; without a value conditions need a reason.
+    """
+    values = np.asarray(values, float)
+    return row(id, values.mean() if len(values) else None, unit, better, std=spread(values), n=max(len(values), 1),
+               seconds=seconds, conditions=conditions)
+
+
+def from_seeds(made, command, seeds):
+    """The row `made`, stamped with the command, commits, last date and machine of the Seeds that it was made of."""
+    started = [process for seed in seeds for process in seed.started]
+    if not started:
+        return {**made, "command": command}
+    stamped = {**made, "command": command, "date": max(process["date"] for process in started),
+               "git": ", ".join(dict.fromkeys(process["git"] or "unknown" for process in started))}
+    return _with_origin(stamped, started[-1], runtime.machine(), runtime.versions())
 
 
 def write(path, experiment, rows):

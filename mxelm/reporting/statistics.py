@@ -1,4 +1,4 @@
-"""Whether two classifiers that were scored on the same images differ: McNemar's exact test."""
+"""How far figures scatter, and whether two classifiers that were scored on the same images differ."""
 import numpy as np
 
 from mxelm.errors import InputError
@@ -16,3 +16,9 @@ def mcnemar(right_a, right_b):
                          f"{right_a.dtype} {right_a.shape} and {right_b.dtype} {right_b.shape}")
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def spread(values):
+    """Sample standard deviation of one figure a seed, None where there is one seed or none."""
+    values = np.asarray(values, float)
+    return float(values.std(ddof=1)) if len(values) > 1 else None
