@@ -1,5 +1,7 @@
-"""Symbols: cutting at an internal output, and the guard without which internal heads are silently wrong."""
+"""Symbols: cutting at an internal output or into segments, and the guard without which inner heads are wrong."""
 import difflib
+import json
+from dataclasses import dataclass
 
 from mxelm.errors import InputError
 from mxelm.runtime import mx, without_lines
@@ -11,13 +13,16 @@ def cut(symbol, output):
     Raises InputError that names the nearest outputs when there is no such one.
     """
     internals = symbol.get_internals()
-    names = internals.list_outputs()
+    _require_output(symbol, internals.list_outputs(), output)
+    return internals[output]
+
+
+def _require_output(symbol, names, output):
     arguments = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
     if output not in names or output in arguments:
         produced = [name for name in names if name not in arguments]
         near = difflib.get_close_matches(output, produced, n=3, cutoff=0.3) or produced[-3:]
         raise InputError(f"the network has no output {output!r}; the nearest are {', '.join(near)}")
-    return internals[output]
 
 
 def guard(heads):
@@ -27,7 +32,122 @@ def guard(heads):
     after its ReLU). With MXNET_DISABLE_MKLDNN_FC_OPT=1, set by mxelm.runtime before MXNet loads, BlockGrad makes
     every head right. The output of a head of node `relu1` is named `relu1_head_output`.
     """
-    return mx.sym.Group([mx.sym.BlockGrad(head, name=f"{head.name}_head") for head in heads])
+    return mx.sym.Group([_guarded(head) for head in heads])
+
+
+def _guarded(head):
+    return mx.sym.BlockGrad(head, name=f"{head.name}_head")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a network that ends at an exit and computes nothing that an earlier piece has computed.
+
+    symbol: Symbol; its outputs are, in order, `exit` and `crossings`. inputs: names of its variables that are fed:
+    "data", and outputs of earlier segments by the names these give them. exit: the output at which it ends.
+    crossings: other outputs that later segments read (of the last segment: the network's other heads).
+    """
+
+    symbol: object
+    inputs: tuple
+    exit: str
+    crossings: tuple
+
+    @property
+    def outputs(self):
+        """The exit and the crossings, in the order of the symbol's outputs."""
+        return (self.exit, *self.crossings)
+
+
+def segments(symbol, exits):
+    """Split `symbol` at `exits` into len(exits) + 1 chained Segments; the last ends at the network's own heads.
+
+    exits: names of internal outputs, or of the layers whose first output is meant, in the order of computation. What
+    crosses a cut (shortcuts, parallel branches) is handed on, so an exit may lie anywhere, in one of several parallel
+    branches too. Parameters stay with the segments that read them. Raises InputError for an exit that does not exist
+    (naming the nearest), or that is computed on the way to an exit named before it.
+    """
+    graph = json.loads(symbol.tojson())
+    nodes, heads = graph["nodes"], [tuple(head[:2]) for head in graph["heads"]]
+    names = _entry_names(symbol)
+    ends = [*([_find_exit(symbol, names, exit)] for exit in exits), heads]
+    owner = _owners(nodes, ends, names)
+    reads = [(tuple(entry[:2]), number) for node, number in owner.items() for entry in nodes[node]["inputs"]]
+    inner = {entry for entry, number in reads if number == owner.get(entry[0])}
+    reads += [(head, len(exits)) for head in heads]
+    crossing = sorted({entry for entry, number in reads if number > owner.get(entry[0], number)})
+    made = []
+    for number, end in enumerate(ends):
+        outputs = dict.fromkeys([*end, *(entry for entry in crossing if owner[entry[0]] == number)])
+        operators = [node for node in sorted(owner) if owner[node] == number]
+        part, inputs = _rebuilt(graph, operators, list(outputs), names)
+        heads_of_part = [_guarded(head) if entry in inner else head for entry, head in zip(outputs, part)]
+        exit, *crossings = (names[entry] for entry in outputs)
+        made.append(Segment(mx.sym.Group(heads_of_part), inputs, exit, tuple(crossings)))
+    return made
+
+
+def _entry_names(symbol):
+    """(node, output) -> a name of its own: what the internal output is called, lengthened where two share a name."""
+    internals = symbol.get_internals()
+    names = {}
+    for entry, name in zip(json.loads(internals.tojson())["heads"], internals.list_outputs()):
+        while name in names.values():
+            name += "_"
+        names[tuple(entry[:2])] = name
+    return names
+
+
+def _find_exit(symbol, names, exit):
+    """The (node, output) of an exit given by its output's name or its layer's."""
+    found = {name: entry for entry, name in names.items()}
+    output = next((name for name in (exit, f"{exit}_output", f"{exit}_output0") if name in found), exit)
+    _require_output(symbol, list(found), output)
+    return found[output]
+
+
+def _owners(nodes, ends, names):
+    """Operator node -> number of the segment that computes it: the first whose end needs it."""
+    owner = {}
+    for number, end in enumerate(ends):
+        new, waiting = set(), [node for node, _ in end]
+        while waiting:
+            node = waiting.pop()
+            if nodes[node]["op"] != "null" and node not in owner and node not in new:
+                new.add(node)
+                waiting += [entry[0] for entry in nodes[node]["inputs"]]
+        if not new:
+            raise InputError(f"{names[end[0]]} is computed on the way to an exit before it: name the exits in the "
+                             "order of computation, each once, and the network's own output not at all")
+        owner.update(dict.fromkeys(new, number))
+    return owner
+
+
+def _rebuilt(graph, operators, outputs, names):
+    """A Symbol of some operators of a graph that ends at `outputs`, and the names of the inputs it is fed with."""
+    nodes, made, place, inputs = graph["nodes"], [], {}, []
+
+    def locate(entry):
+        node, output = entry[:2]
+        if node in place:
+            return [place[node], output, 0]
+        crosses = nodes[node]["op"] != "null"  # computed by an earlier segment
+        key = (node, output) if crosses else node
+        if key not in place:
+            place[key] = len(made)
+            made.append({"op": "null", "name": names[key], "inputs": []} if crosses else nodes[node])
+            if crosses or nodes[node]["name"] == "data":
+                inputs.append(made[-1]["name"])
+        return [place[key], 0, 0]
+
+    for node in operators:
+        read = [locate(entry) for entry in nodes[node]["inputs"]]
+        place[node] = len(made)
+        made.append({**nodes[node], "inputs": read})
+    heads = [locate(entry) for entry in outputs]
+    variables = [number for number, node in enumerate(made) if node["op"] == "null"]
+    part = {"nodes": made, "arg_nodes": variables, "heads": heads, "attrs": graph["attrs"]}
+    return mx.sym.load_json(json.dumps(part)), tuple(inputs)
 
 
 def bind(symbol, shapes, arg_params, aux_params, ctx):

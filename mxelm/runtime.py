@@ -148,8 +148,8 @@ def _blas_libraries():
 
 
 @contextlib.contextmanager
-def without_lines(ending):
-    """Hold back what native code writes to stderr in the block; afterwards let all lines through but `...ending`."""
+def without_lines(*endings):
+    """Hold back what native code writes to stderr in the block; afterwards let all lines through but `...ending`s."""
     sys.stderr.flush()
     with _stderr, tempfile.TemporaryFile() as held:
         real = os.dup(2)
@@ -160,7 +160,8 @@ def without_lines(ending):
             os.dup2(real, 2)
             os.close(real)
             held.seek(0)
-            kept = [line for line in held if not line.rstrip().endswith(ending.encode())]
+            unwanted = tuple(ending.encode() for ending in endings)
+            kept = [line for line in held if not line.rstrip().endswith(unwanted)]
             os.write(2, b"".join(kept))
 
 

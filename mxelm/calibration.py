@@ -1,0 +1,92 @@
+"""Thresholds that keep a promise: accept where score > t, and wrong acceptances stay within a budget.
+
+An exit of a network and a hit in a cache make the same promise. Rows that calibrate must not have trained what scores
+them: held-out rows, or cross-validated scores.
+"""
+import numpy as np
+from scipy import stats
+
+from mxelm.errors import InputError
+
+RULES = ("paper", "conformal", "pac")
+WEIGHTS = ("paper", "total", "equal")
+_SLACK = 1e-9  # 0.29 * 100 is 28.999999999999996, and means 29
+
+
+def threshold(scores, wrong, budget, *, rule="conformal", confidence=None):
+    """The threshold t such that accepting where score > t accepts wrongly in at most `budget` of all rows.
+
+    scores: (n,). wrong: bool (n,), whether accepting the row would be wrong. budget: fraction of all rows, in (0, 1).
+    rule: with j counted from the largest score of the wrong rows,
+        "paper": the floor(budget n)-th. Source: Savchenko, Algorithm 2, line 12.
+        "conformal": the floor(budget (n + 1))-th; the expected share of wrong acceptances is within the budget.
+        "pac": the (k + 1)-th, k the most wrong acceptances that are still likely: with probability `confidence` (0.9
+        by default) over the rows that calibrate, the share of wrong acceptances is within the budget.
+    +inf (accept nothing) where the rows are too few to promise it, -inf where every row may be accepted.
+    Raises InputError for scores that are NaN, and a budget or a confidence outside (0, 1).
+    """
+    scores, wrong = np.asarray(scores, float), np.asarray(wrong, bool)
+    _require_fraction("budget", budget)
+    if rule not in RULES:
+        raise InputError(f"the rule of a threshold is one of {', '.join(RULES)}, not {rule!r}")
+    if scores.ndim != 1 or scores.shape != wrong.shape:
+        raise InputError(f"scores and wrong must be rows of one length, got shapes {scores.shape} and {wrong.shape}")
+    if np.isnan(scores).any():
+        raise InputError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: no threshold can be found")
+    n = len(scores)
+    if rule == "pac":
+        place = _most_wrong(n, budget, 0.9 if confidence is None else confidence) + 1
+    else:
+        place = int(budget * (n if rule == "paper" else n + 1) + _SLACK)
+    if place < 1:
+        return np.inf
+    falling = np.sort(scores[wrong])[::-1]
+    return float(falling[place - 1]) if place <= len(falling) else -np.inf
+
+
+def budgets(alpha, n_exits, *, weights="paper"):
+    """The budget of each exit, float64 (n_exits,); the last exit accepts everything, so its entry is not used.
+
+    alpha: in (0, 1), the budget of the whole decision. weights:
+        "paper": alpha m / M, which adds up to more than alpha over the early exits for M > 3. Source: Savchenko, (4).
+        "total": 2 m alpha / (M (M - 1)) for m < M and nothing for the last: adds up to alpha for any M.
+        "equal": alpha at every exit.
+    """
+    _require_fraction("alpha", alpha)
+    if weights not in WEIGHTS:
+        raise InputError(f"the weights of the exits' budgets are one of {', '.join(WEIGHTS)}, not {weights!r}")
+    if n_exits < 1:
+        raise InputError(f"a cascade has one exit or more, got {n_exits}")
+    m = np.arange(1, n_exits + 1)
+    if weights == "paper":
+        return alpha * m / n_exits
+    if weights == "equal":
+        return np.full(n_exits, alpha, float)
+    return np.where(m < n_exits, 2 * m * alpha / (n_exits * max(n_exits - 1, 1)), 0)
+
+
+def largest_safe(losses, epsilon, confidence):
+    """The boldest of a family whose expected loss is at most `epsilon` with probability `confidence`; -1 for none.
+
+    losses: bool (members, n), from the safest member to the boldest, in an order fixed without these rows: whether the
+    member loses row i. The walk stops before the first member whose exact binomial bound (Clopper-Pearson) fails;
+    testing in a fixed order needs no correction. Source: Jazbec et al., Fast yet Safe, NeurIPS 2024.
+    """
+    _require_fraction("epsilon", epsilon)
+    losses = np.asarray(losses, bool)
+    if losses.ndim != 2:
+        raise InputError(f"losses must be (members, rows), got shape {losses.shape}")
+    unsafe = losses.sum(axis=1) > _most_wrong(losses.shape[1], epsilon, confidence)
+    return int(np.argmax(unsafe)) - 1 if unsafe.any() else len(losses) - 1
+
+
+def _most_wrong(n, budget, confidence):
+    """The largest k with P(Bin(n, budget) <= k) <= 1 - confidence; -1 where even k = 0 is too likely."""
+    _require_fraction("confidence", confidence)
+    k = np.arange(n + 1)
+    return int((stats.binom.cdf(k, n, budget) <= 1 - confidence).sum()) - 1
+
+
+def _require_fraction(name, value):
+    if not 0 < value < 1:
+        raise InputError(f"{name} must lie between 0 and 1, got {value}")

@@ -1,0 +1,36 @@
+"""What becomes of a layer's maps: a mean, a mean and a deviation, rows of length 1."""
+import numpy as np
+
+
+def mean(maps):
+    """Global average pooling: maps (n, c, h, w) -> float32 (n, c); rows (n, c) stay as they are.
+
+    maps: NumPy array or NDArray. Source: Savchenko, "Adaptive CNNs" (GAP in each exit branch).
+    """
+    maps = _numpy(maps)
+    if maps.ndim == 2:
+        return maps
+    n, c, *size = maps.shape
+    places = int(np.prod(size))
+    return (maps.reshape(n * c, places) @ np.full(places, 1 / places, np.float32)).reshape(n, c)
+
+
+def l2_normalised(rows):
+    """Rows (n, d) divided by their L2 norm; a row of zeros stays one. Source: Savchenko, "Adaptive CNNs"."""
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    return rows / np.where(norms > 0, norms, 1)[:, None]
+
+
+def mean_and_deviation(maps):
+    """V = (mu_0, sigma_0, mu_1, ...): mean and standard deviation of |F_i| over each map's places.
+
+    maps: (n, c, h, w), NumPy array or NDArray -> float32 (n, 2 c). Source: Anand et al., the feature vector V.
+    """
+    maps = np.abs(_numpy(maps))
+    n, c = maps.shape[:2]
+    places = maps.reshape(n, c, -1)
+    return np.stack([places.mean(axis=2), places.std(axis=2)], axis=2).reshape(n, 2 * c)
+
+
+def _numpy(maps):
+    return maps if isinstance(maps, np.ndarray) else maps.asnumpy()
