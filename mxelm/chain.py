@@ -65,7 +65,7 @@ class Chain:
             self._values = {name: value for name, value in named.items() if name in self._read_after[number]}
             self._next = number + 1
             yield segment.exit, outputs[0]
-            if self._values and not len(next(iter(self._values.values()))):
+            if not self._values:  # nothing is kept
                 return
 
     def keep(self, rows):
@@ -74,12 +74,14 @@ class Chain:
         rows: rising positions among the rows of the maps last yielded.
         """
         rows = np.asarray(rows, np.int64)
-        if self._next == len(self.segments):
+        if not self._values:
             return
         n = len(next(iter(self._values.values())))
         if len(rows) and (rows[0] < 0 or rows[-1] >= n or (np.diff(rows) < 1).any()):
             raise InputError(f"rows to keep must be rising positions in 0..{n - 1}, got {rows.tolist()[:8]}")
-        if len(rows) < n:
+        if not len(rows):
+            self._values = {}  # an NDArray cannot have zero rows
+        elif len(rows) < n:
             self._values = {name: self._gathered(name, value, rows) for name, value in self._values.items()}
 
     def seconds(self, batch, *, repeats=20):
