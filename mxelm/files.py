@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import tarfile
 import tempfile
 import zipfile
@@ -19,26 +20,53 @@ def atomic_write(path):
 
     Raises FileError when the folder is missing or cannot be written, or the disk is full.
     """
-    path = Path(path)
+    with atomic_writes(path) as (temporary,):
+        yield temporary
+
+
+@contextlib.contextmanager
+def atomic_writes(*paths):
+    """Yield temporary paths beside `paths` of one folder; move them there, synced, when the block ends well.
+
+    The first one's move decides: until then an error, or the process's end, leaves everything as it was. From then on
+    a file that could not be moved stays beside its place, where `leftovers` finds it: a reader that knows its hash
+    from the first file need not miss it. Raises FileError as `atomic_write` does.
+    """
+    paths = [Path(path) for path in paths]
+    with contextlib.ExitStack() as undo:
+        temporaries = [_temporary(path, undo) for path in paths]
+        try:
+            yield temporaries
+            for temporary in temporaries:
+                _sync(temporary)
+            if len(paths) > 1:
+                _sync(paths[0].parent)
+            for temporary, path in zip(temporaries, paths):
+                os.replace(temporary, path)
+                undo.pop_all()  # from the first move on
+            _sync(paths[0].parent)
+        except OSError as error:
+            if isinstance(error, FileError):
+                raise
+            now = "nothing was changed there" if temporaries[0].exists() else "its new content counts all the same"
+            raise FileError(f"cannot write {paths[0]}: {error.strerror or error}; {now}") from None
+
+
+def _temporary(path, undo):
+    """An empty file beside `path`, with the permissions of any new file, which `undo` (an ExitStack) removes."""
+    temporary = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}{path.suffix}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.part-", suffix=path.suffix)
-        os.close(handle)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable") from None
-    try:
-        yield Path(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    undo.callback(_remove, temporary)
+    return temporary
+
+
+def _remove(path):
+    """Remove a file of no use, if it can be."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 @contextlib.contextmanager
@@ -61,11 +89,52 @@ def locked(path, wait=True):
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def exclusive(path, wait=False):
+    """Hold the right to write `path`, which need not exist yet, by the lock on a hidden file beside it.
+
+    The hidden file goes when the block ends; one that a killed process left holds nobody up.
+    Raises FileError where the folder cannot be written and, without `wait`, where another process holds it.
+    """
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
+    descriptor = _held(lock, path, wait)
+    try:
+        yield
+    finally:
+        _remove(lock)  # while it is held
+        os.close(descriptor)
+
+
+def _held(lock, path, wait):
+    """A descriptor of the file `lock`, made where it is missing, and held."""
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable"
+                            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            raise FileError(f"another process is writing {path}: wait for it, or choose another name") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                return descriptor
+        os.close(descriptor)  # the one who held it has removed it just now
+
+
 def remove_leftovers(path):
     """Remove what killed writers of `path` left beside it; for the one process that may write it."""
+    for temporary in leftovers(path):
+        _remove(temporary)
+
+
+def leftovers(path):
+    """Temporary files of `path` that lie beside it: of writers at work, of killed ones, of moves that failed."""
     path = Path(path)
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.part-*{glob.escape(path.suffix)}"):
-        temporary.unlink()
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.part-*{glob.escape(path.suffix)}"))
 
 
 def write_text(path, text):
@@ -81,12 +150,25 @@ def write_json(path, content):
 
 def read_json(path):
     """The JSON content of `path`; FileError names a file that is missing or not JSON."""
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(content, path):
+    """The JSON in bytes that were read from `path`; FileError names it where they are none, or nested without end."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
+        return json.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise FileError(f"{path} is not a JSON file: {error}") from None
+    except RecursionError:
+        raise FileError(f"{path} is not a JSON file that is of use here: it is nested too deeply") from None
+
+
+def read_bytes(path):
+    """A file's bytes; FileError where it is missing or cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from None
 
 
 def make_folder(path, remedy="choose another"):
@@ -178,14 +260,8 @@ def _refuse_broken_off(archive, opened):
         raise FileError(f"{archive} is not a whole archive: it breaks off after {len(opened.getmembers())} members")
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder):
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import signal
@@ -44,6 +45,67 @@ def test_a_full_disk_is_told_and_changes_nothing(tmp_path):
     with full_disk(1000), pytest.raises(FileError, match=r"cannot write .*a\.txt: File too large"):
         files.write_text(tmp_path / "a.txt", "b" * 2000)
     assert (tmp_path / "a.txt").read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2, 3])
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_of_several_files_the_first_ones_move_decides(tmp_path, monkeypatch, moves, end):
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text("old")
+    replace, moved = os.replace, []
+
+    def breaking(source, target):
+        if len(moved) == moves:
+            raise end
+        moved.append(replace(source, target))
+    monkeypatch.setattr(os, "replace", breaking)
+    with contextlib.suppress(KeyboardInterrupt, FileError), files.atomic_writes(*paths) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+    assert [path.read_text() for path in paths] == ["new"] * moves + ["old"] * (3 - moves)
+    waiting = paths[moves:] if moves else []  # until the first move nothing is left; then all that is not moved yet
+    assert [found.read_text() for path in waiting for found in files.leftovers(path)] == ["new"] * len(waiting)
+    assert len(os.listdir(tmp_path)) == 3 + len(waiting)
+
+
+@pytest.mark.parametrize("call, said", [("replace", "nothing was changed"), ("fsync", "nothing was changed"),
+                                        ("open", "its new content counts"), ("unlink", "nothing was changed")])
+def test_the_message_is_true_before_the_move_and_after_it(tmp_path, monkeypatch, call, said):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    real, failing = getattr(os, call), {"unlink": "replace"}
+
+    def broken(*args, **kwargs):
+        if call != "open" or args[0] == tmp_path:  # the folder is opened after the move, to be synced
+            raise OSError(5, "Input/output error")
+        return real(*args, **kwargs)
+    for name in {call, failing.get(call, call)}:
+        monkeypatch.setattr(os, name, broken)
+    with pytest.raises(FileError, match=f"cannot write {path}: Input/output error; {said}"):
+        files.write_text(path, "new")
+    assert path.read_text() == ("new" if call == "open" else "old")
+
+
+def test_two_writers_of_a_file_that_does_not_exist_yet_take_turns(tmp_path):
+    inside, seen = [], []
+
+    def write(number):
+        with files.exclusive(tmp_path / "a", wait=True):
+            inside.append(number)
+            time.sleep(0.005)
+            seen.append(list(inside))
+            inside.remove(number)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    with contextlib.ExitStack() as held:
+        held.enter_context(files.exclusive(tmp_path / "a", wait=True))
+        with pytest.raises(FileError, match="another process is writing"):
+            held.enter_context(files.exclusive(tmp_path / "a"))
+    for thread in threads:
+        thread.join()
+    assert all(len(holders) == 1 for holders in seen) and len(seen) == 8 and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["missing/a.txt", "file/a.txt", "folder"])
@@ -121,11 +183,14 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 def test_json_that_cannot_be_read(tmp_path):
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    for name in ("text.json", "binary.json"):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("text.json", "binary.json", "deep.json"):
         with pytest.raises(FileError, match=f"{name} is not a JSON file"):
             files.read_json(tmp_path / name)
     with pytest.raises(FileError, match=r"cannot read .*none\.json: No such file"):
         files.read_json(tmp_path / "none.json")
+    (tmp_path / "windows.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.read_json(tmp_path / "windows.json") == [1]
 
 
 def test_known_hashes(tmp_path):
