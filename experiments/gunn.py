@@ -97,8 +97,8 @@ def checkpoint(args):
     make_folder(args.work)
     task, preprocessing = runs.load_task(settings, args)
     network = runs.build(settings, 0)
-    fit(network, task.train.gluon_loader(settings["batch"], preprocessing, shuffle=0), 1, steps(1e-3, ()), "adam",
-        progress=True)
+    fit(network, task.train.gluon_loader(settings["batch"], preprocessing, shuffle=0), 1, steps(1e-3, ()),
+        optimizer="adam", progress=True)
     x = next(iter(task.test.gluon_loader(32, preprocessing)))[0]
     prefix = str(args.work / "checkpoint")
     gunn.save(network, prefix, preprocessing, task.train.classes)

@@ -14,7 +14,17 @@ from mxelm.files import locked, read_json, remove_leftovers, require_writable, s
 from mxelm.gunn import tasks
 from mxelm.reporting import results
 from mxelm.runtime import machine, mx
-from mxelm.training import KIND, NotFinite, class_numbers, fit, flip_and_crop, load_parameters, steps, warmup_linear
+from mxelm.training import (
+    KIND,
+    NotFinite,
+    class_numbers,
+    classify,
+    fit,
+    flip_and_crop,
+    load_parameters,
+    steps,
+    warmup_linear,
+)
 
 ADAM = {"optimizer": "adam", "settings": {"epsilon": 1e-7}}  # Keras's epsilon
 NESTEROV = {"optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}}
@@ -124,16 +134,22 @@ def one_seed(name, settings, seed, args):
             **({"ended_by": ended_by} if ended_by else {})}
 
 
+def classify_any_rows(network, x, y):
+    """`classify` for label rows that are no distribution, as the published ones are."""
+    scores = network(x)
+    return mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)(scores, y), scores
+
+
 def train(network, task, preprocessing, settings, seed, state, resume):
     """Train as far as the numbers stay finite: the history, and what has ended it before its time, or None."""
     rows = settings["labels"] == "as-published"
     try:
         history = fit(
             network, training_loader(task.train, settings, preprocessing, seed), settings["epochs"],
-            SCHEDULES[settings["schedule"]](settings["peak"]), settings["optimizer"], settings["settings"],
-            mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not rows),
-            task.validation.gluon_loader(250, preprocessing), state, resume, seed, progress=True,
-            patience=settings.get("patience"), any_rows=rows)
+            SCHEDULES[settings["schedule"]](settings["peak"]), optimizer=settings["optimizer"],
+            settings=settings["settings"], forward=classify_any_rows if rows else classify,
+            validation=task.validation.gluon_loader(250, preprocessing), checkpoint=state, resume=resume, seed=seed,
+            progress=True, patience=settings.get("patience"))
         return history, None
     except NotFinite as error:
         if not Path(state).exists():

@@ -56,7 +56,8 @@ def trained(args, name, dataset, epochs, seed, variant=""):
     net.hybridize()
     loader = dataset.gluon_loader(TRAINING["batch"], networks.PREPROCESSING, shuffle=seed)
     checkpoint = args.work / f"network-{name}-{dataset.name}{variant}-{len(dataset)}-{epochs}-{seed}"
-    history = training.fit(net, loader, epochs, lambda done: TRAINING["learning_rate"], TRAINING["optimizer"],
+    history = training.fit(net, loader, epochs, lambda done: TRAINING["learning_rate"],
+                           optimizer=TRAINING["optimizer"],
                            checkpoint=str(checkpoint), resume=True, seed=seed, progress=True)
     return net, history
 

@@ -130,8 +130,8 @@ def main(argv=None):
     start = time.perf_counter()
     history = fit(
         block, train.gluon_loader(recipe["batch"], PREPROCESSING, shuffle=recipe["seed"], augment=flip_and_crop),
-        recipe["epochs"], warmup_linear(recipe["peak_learning_rate"], recipe["warmup"]), "nag",
-        {"momentum": recipe["momentum"], "wd": recipe["weight_decay"]},
+        recipe["epochs"], warmup_linear(recipe["peak_learning_rate"], recipe["warmup"]), optimizer="nag",
+        settings={"momentum": recipe["momentum"], "wd": recipe["weight_decay"]},
         validation=watched.gluon_loader(500, PREPROCESSING), checkpoint=Path(args.work) / "inception_small.state",
         resume=True, seed=recipe["seed"], progress=True)
     test = data.load("cifar10", root=args.data, split="test")

@@ -86,14 +86,18 @@ class GluonLoader(_Iterator):
                 "shuffle": self._passes.shuffle, "augmentation": _named(pipeline.augment),
                 "preprocessing": dataclasses.asdict(pipeline.preprocessing)}
 
+    @property
+    def targets(self):
+        """The labels of all samples, in the dataset's order: NumPy (n,) or (n, n_outputs)."""
+        return self._passes.pipeline.dataset.targets
+
     def __len__(self):
         pipeline = self._passes.pipeline
         return (len(pipeline.dataset) + pipeline.batch - 1) // pipeline.batch
 
     def __iter__(self):
-        targets = self._passes.pipeline.dataset.targets
         for x, rows in self._passes.run():
-            yield x, mx.nd.array(targets[rows], dtype="float32")
+            yield x, mx.nd.array(self.targets[rows], dtype="float32")
 
 
 def _named(call):

@@ -11,12 +11,13 @@ log = logging.getLogger(__name__)
 KIND = "training-checkpoint"
 
 
-def identity_of(seed, epochs, optimizer, settings, loader, loss, schedule):
+def identity_of(seed, epochs, optimizer, settings, loader, forward, schedule):
     """What must be the same for a run to go on, as a checkpoint will give it back."""
     return json.loads(json.dumps({
         "seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}, "batches": len(loader),
-        "loss": type(loss).__name__, "data": getattr(loader, "identity", None),
-        "learning rates": [schedule(i / 16) for i in range(17)]}, default=float))
+        "forward": getattr(forward, "__qualname__", type(forward).__qualname__),
+        "data": getattr(loader, "identity", None), "learning rates": [schedule(i / 16) for i in range(17)]
+    }, default=float))
 
 
 def begin(checkpoint, resume, network, trainer, identity, ctx):

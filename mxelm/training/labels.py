@@ -4,21 +4,33 @@ import numpy as np
 from mxelm.errors import InputError
 
 
-def require_classes(labels, n_classes, one_hot=True):
+def labels_of(loader):
+    """All labels of a loader, NumPy (n,) or (n, classes): its `targets`, or else what one pass over it brings."""
+    if hasattr(loader, "targets"):
+        return loader.targets
+    return np.concatenate([y.asnumpy() for _, y in loader])
+
+
+def require_classes(labels, n_classes, *, one_hot=False):
     """Raise InputError for class numbers (n,) that are not in 0..n_classes-1, and rows (n, classes) of another width.
 
     MXNet's loss would take the nearest class in silence. one_hot: the rows must sum to 1 as well.
     """
     labels = np.asarray(labels)
     if labels.ndim == 2:
-        if labels.shape[1] != n_classes:
-            raise InputError(f"label rows of {labels.shape[1]} classes do not fit a network of {n_classes} scores")
+        require_width(labels, n_classes)
         if one_hot:
             require_one_hot(labels)
     else:
         wrong = labels[(labels < 0) | (labels >= n_classes)]
         if len(wrong):
             raise InputError(f"class {wrong[0]:g} among the labels: the network has scores for 0..{n_classes - 1}")
+
+
+def require_width(rows, n_classes):
+    """Raise InputError for label rows (n, classes) of another width than the network's scores."""
+    if rows.shape[1] != n_classes:
+        raise InputError(f"label rows of {rows.shape[1]} classes do not fit a network of {n_classes} scores")
 
 
 def require_one_hot(rows):

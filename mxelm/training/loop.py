@@ -16,7 +16,7 @@ from mxelm.files import require_writable
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 from mxelm.training.checkpoint import KIND, begin, identity_of, parameters_of, save
-from mxelm.training.labels import class_numbers, require_classes
+from mxelm.training.labels import class_numbers, labels_of, require_classes, require_width
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +25,37 @@ class NotFinite(InputError):
     """Loss or parameters of a training have stopped being finite; the checkpoint is that of the epoch before."""
 
 
-def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=None, validation=None,
-        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None, any_rows=False):
+def classify(network, x, y):
+    """Softmax cross-entropy (batch,) and the scores (batch, classes): what `fit` minimises unless told otherwise.
+
+    y: class numbers (batch,), or rows (batch, classes) that sum to 1; InputError for rows of another width.
+    """
+    scores = network(x)
+    if y.ndim == 2:
+        require_width(y, scores.shape[1])
+    return mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=y.ndim == 1)(scores, y), scores
+
+
+def fit(network, loader, epochs, schedule, *, optimizer="sgd", settings=None, forward=classify, validation=None,
+        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None):
     """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
 
-    network: initialised HybridBlock. loader: a GluonLoader of (images, labels); its `epoch` is set here. Labels may be
-    rows (batch, classes) for a loss that takes them; the highest entry is then what accuracies compare with.
-    schedule: fraction of the run done -> learning rate. settings: the optimizer's other parameters, JSON-able.
+    network: initialised HybridBlock.
+    loader: a GluonLoader of (images, labels); its `epoch` is set here. Labels may be rows (batch, classes), whose
+        highest entry is then what accuracies compare with.
+    schedule: fraction of the run done -> learning rate.
     optimizer: MXNet's name of one whose state is arrays and counters, which all are but "nadam" and "lbsgd".
-    loss: a Gluon loss (softmax cross-entropy by default). validation: a loader scored after each epoch.
+    settings: the optimizer's other parameters, JSON-able.
+    forward: (network, x, y) -> (loss (batch,), scores (batch, classes)). What is minimised may be any function of
+        what the network gives, of several heads, say; the scores are what accuracies are counted with.
+    validation: a loader scored after each epoch.
     checkpoint: path; `checkpoint` keeps the last epoch, `checkpoint + ".best"` the parameters of the best
-    validation accuracy (never of a test). resume: go on from `checkpoint` if it is there; else what is there goes.
+        validation accuracy (never of a test).
+    resume: go on from `checkpoint` where there is one; without it, what is there is replaced.
     patience: stop when so many epochs have brought no better validation accuracy.
-    any_rows: let softmax cross-entropy see label rows that are no distribution, as the published GUNN labels are.
+    Labels are judged once, before the first step, and with `classify` rows must sum to 1.
     Raises NotFinite, an InputError, when loss or parameters stop being finite; InputError for labels that name no class
-    of the network and rows that do not sum to 1; FileError when the checkpoint is of another run or cannot be written.
+    of the network; FileError when the checkpoint is of another run or cannot be written.
     """
     if epochs < 1:
         raise InputError(f"a training takes one epoch or more, got {epochs}")
@@ -47,20 +63,20 @@ def fit(network, loader, epochs, schedule, optimizer="sgd", settings=None, loss=
         require_writable(checkpoint)
     if patience is not None and (patience < 1 or validation is None):
         raise InputError(f"early stopping needs a validation loader and a patience of at least 1 epoch, got {patience}")
-    loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
     identity, history = {}, []
     if checkpoint:
-        identity = identity_of(seed, epochs, optimizer, settings, loader, loss, schedule)
+        identity = identity_of(seed, epochs, optimizer, settings, loader, forward, schedule)
         history = begin(checkpoint, resume, network, trainer, identity, ctx)
-    one_hot = isinstance(loss, mx.gluon.loss.SoftmaxCrossEntropyLoss) and not any_rows
+    judged = [labels_of(part) for part in (loader, validation) if part is not None]
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
         if patience and _epochs_since_best(history) >= patience:
             break
-        history.append(_epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, one_hot))
+        history.append(_epoch(network, trainer, loader, forward, schedule, epoch, epochs, seed, progress, ctx, judged))
+        judged = []
         if validation is not None:
-            history[-1]["validation_accuracy"] = accuracy(network, validation, ctx, one_hot)
+            history[-1]["validation_accuracy"] = accuracy(network, validation, forward=forward, ctx=ctx)
         if checkpoint:
             if history[-1].get("validation_accuracy", -1.0) > best:
                 best = history[-1]["validation_accuracy"]
@@ -87,7 +103,8 @@ def _trainer(network, optimizer, settings):
         raise InputError(f"no optimizer {optimizer!r} with {', '.join(settings)}: {error}") from None
 
 
-def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progress, ctx, one_hot):
+def _epoch(network, trainer, loader, forward, schedule, epoch, epochs, seed, progress, ctx, judged):
+    """One pass over the loader, a step a batch; judged: arrays of labels that are yet to be held against the scores."""
     seed_mxnet(hash((seed, epoch)) % (1 << 31))  # the hash of integers is the same in every process
     loader.epoch = epoch
     start, losses, right, count = time.perf_counter(), [], 0, 0
@@ -96,9 +113,10 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
         labels, x, y = y.asnumpy(), x.as_in_context(ctx or mx.cpu()), y.as_in_context(ctx or mx.cpu())
         trainer.set_learning_rate(schedule((epoch + step / len(loader)) / epochs))
         with mx.autograd.record():
-            scores = network(x)
-            require_classes(labels, scores.shape[1], one_hot)
-            value = loss(scores, y)
+            value, scores = forward(network, x, y)
+        if step == 0:
+            for every in judged:
+                require_classes(every, scores.shape[1], one_hot=forward is classify)
         value.backward()
         trainer.step(len(x))
         losses.append(float(value.mean().asscalar()))
@@ -113,15 +131,16 @@ def _epoch(network, trainer, loader, loss, schedule, epoch, epochs, seed, progre
             "seconds": time.perf_counter() - start}
 
 
-def accuracy(network, loader, ctx=None, one_hot=False):
-    """Fraction of the loader's samples whose highest score is at their label.
+def accuracy(network, loader, *, forward=classify, ctx=None):
+    """Fraction of the loader's samples whose highest score is at their label; `forward` as in `fit`.
 
-    one_hot: refuse label rows that do not sum to 1. Raises InputError for labels that name no class of the network.
+    Raises InputError for labels that name no class of the network.
     """
     right = count = 0
     for x, y in loader:
-        scores = network(x.as_in_context(ctx or mx.cpu())).asnumpy()
-        require_classes(y.asnumpy(), scores.shape[1], one_hot)
-        right += int((scores.argmax(axis=1) == class_numbers(y.asnumpy())).sum())
+        x, labels = x.as_in_context(ctx or mx.cpu()), y.asnumpy()
+        scores = forward(network, x, y.as_in_context(ctx or mx.cpu()))[1].asnumpy()
+        require_classes(labels, scores.shape[1])
+        right += int((scores.argmax(axis=1) == class_numbers(labels)).sum())
         count += len(scores)
     return right / count

@@ -1,4 +1,6 @@
 """The networks: figure 6, totals, initial values, heads, refusals, checkpoints, and training that goes on."""
+import functools
+
 import numpy as np
 import pytest
 from numpy_gunn import parameters
@@ -23,7 +25,7 @@ from mxelm.gunn import (
 )
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
-from mxelm.training import fit, load_parameters, steps
+from mxelm.training import classify, fit, load_parameters, steps
 
 FIGURE_6 = [
     ("input_1", (3, 32, 32), 0), ("z1", (64, 32, 32), 1792), ("bn1", (64, 32, 32), 256),
@@ -334,15 +336,16 @@ class Stop(Exception):
     """What ends a run in the middle."""
 
 
-def stopping_loss(calls):
-    """Softmax cross-entropy that raises in its n-th call."""
-    loss, left = mx.gluon.loss.SoftmaxCrossEntropyLoss(), iter(range(calls - 1))
+def stopping_after(calls):
+    """`classify`, which raises in its n-th call."""
+    left = iter(range(calls - 1))
 
-    def watched(module, inputs):
+    @functools.wraps(classify)
+    def watched(network, x, y):
         if next(left, None) is None:
             raise Stop
-    loss.register_forward_pre_hook(watched)
-    return loss
+        return classify(network, x, y)
+    return watched
 
 
 def loader():
@@ -354,10 +357,10 @@ def loader():
     return Dataset(source, labels, ["red", "green", "blue"], "noise").gluon_loader(6, TINY, shuffle=1)
 
 
-def trained(network, checkpoint=None, resume=False, loss=None):
+def trained(network, checkpoint=None, resume=False, forward=classify):
     network.hybridize(static_alloc=True, static_shape=True)
-    history = fit(network, loader(), 4, steps(0.01), "adam", {"epsilon": 1e-7}, loss, checkpoint=checkpoint,
-                  resume=resume, seed=2)
+    history = fit(network, loader(), 4, steps(0.01), optimizer="adam", settings={"epsilon": 1e-7}, forward=forward,
+                  checkpoint=checkpoint, resume=resume, seed=2)
     return [entry["loss"] for entry in history]
 
 
@@ -366,7 +369,7 @@ def test_a_run_that_was_stopped_ends_as_if_nothing_had_happened(tmp_path, build)
     whole, begun, resumed = build(), build(), build(seed=9)
     losses = trained(whole)
     with pytest.raises(Stop):
-        trained(begun, tmp_path / "run.state", loss=stopping_loss(8))  # in the third epoch
+        trained(begun, tmp_path / "run.state", forward=stopping_after(8))  # in the third epoch
     assert trained(resumed, tmp_path / "run.state", resume=True) == losses
     assert same(resumed, whole) and losses[-1] < losses[0]
 

@@ -139,8 +139,7 @@ def rows_loader(n=36):
 def test_label_rows_train_as_the_class_numbers_they_say():
     numbers, rows = network(), network()
     expected = run(numbers, validation=watched())
-    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
-    found = run(rows, rows_loader(), loss=loss, validation=watched())
+    found = run(rows, rows_loader(), validation=watched())
     for entry, other in zip(found, expected):
         assert entry["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert entry["accuracy"] == other["accuracy"] and entry["validation_accuracy"] == other["validation_accuracy"]
@@ -149,18 +148,23 @@ def test_label_rows_train_as_the_class_numbers_they_say():
     assert accuracy(rows, rows_loader()) == accuracy(rows, loader())
 
 
+def any_rows(network, x, y):
+    """Softmax cross-entropy with label rows that are no distribution."""
+    scores = network(x)
+    return mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)(scores, y), scores
+
+
 def test_rows_without_a_class_count_as_class_0_and_have_no_loss():
     class Scores:
         def __call__(self, x):
             return mx.nd.array([[3, 1, 0], [0, 5, 0]])
 
     assert accuracy(Scores(), [(mx.nd.zeros((2, 1)), mx.nd.zeros((2, 3)))]) == 1 / 2
-    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
     data = dataset(8)
     none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
     with pytest.raises(InputError, match="8 of 8 label rows do not sum to 1 .* such images have no class"):
-        run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, loss=loss)
-    history = run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, loss=loss, any_rows=True)
+        run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1)
+    history = run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, forward=any_rows)
     assert history[0]["loss"] == 0
 
 
@@ -171,26 +175,67 @@ def relabelled(labels, kind="classes"):
     return Dataset(data.source, np.asarray(labels), classes, "noise", kind).gluon_loader(8, PREPROCESSING)
 
 
-@pytest.mark.parametrize("wrong, loss, told", [
-    (relabelled([0, 1, 2, 3, 4]), None, "class 3 among the labels: the network has scores for 0..2"),
-    (relabelled(np.eye(5)[:5], "multilabel"), mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False),
+@pytest.mark.parametrize("wrong, right, told", [
+    (relabelled([0, 1, 2, 3, 4]), loader(), "class 3 among the labels: the network has scores for 0..2"),
+    (relabelled(np.eye(5)[:5], "multilabel"), rows_loader(),
      "label rows of 5 classes do not fit a network of 3 scores")])
 @pytest.mark.parametrize("watched_alone", [False, True])
-def test_labels_that_name_no_class_of_the_network(wrong, loss, told, watched_alone):
-    net, right = network(), rows_loader() if loss else loader()
+def test_labels_that_name_no_class_of_the_network(wrong, right, told, watched_alone):
+    net = network()
     with pytest.raises(InputError, match=told):
-        run(net, right if watched_alone else wrong, epochs=1, loss=loss, validation=wrong)
+        run(net, right if watched_alone else wrong, epochs=1, validation=wrong)
     with pytest.raises(InputError, match=told):
         accuracy(net, wrong)
 
 
 def test_watched_rows_without_a_class():
-    data, loss = dataset(8), mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    data = dataset(8)
     none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
-    options = {"epochs": 1, "loss": loss, "validation": none.gluon_loader(8, PREPROCESSING)}
+    options = {"epochs": 1, "validation": none.gluon_loader(8, PREPROCESSING)}
     with pytest.raises(InputError, match="8 of 8 label rows do not sum to 1"):
         run(network(), rows_loader(), **options)
-    assert run(network(), rows_loader(), any_rows=True, **options)
+    assert run(network(), rows_loader(), forward=any_rows, **options)
+
+
+def test_labels_are_judged_before_the_first_step_also_of_a_loader_without_targets():
+    """By one pass over it; nothing of the network has moved then."""
+    net = network()
+    net(mx.nd.zeros((1, 3, 6, 6)))
+    before = parameters(net)
+    batches = [(x, y) for x, y in relabelled([0, 1, 2, 0, 1, 2, 0, 1, 2, 4])]  # the wrong one is in the second batch
+
+    class Bare(list):
+        epoch = 0
+
+    for wrong in (Bare(batches), relabelled([0, 1, 2, 0, 1, 2, 0, 1, 2, 4])):
+        with pytest.raises(InputError, match="class 4 among the labels"):
+            run(net, wrong, epochs=1)
+        trained = parameters(net)
+        assert all(trained[name].tobytes() == before[name].tobytes() for name in before if "running" not in name)
+
+
+def test_several_heads_train_through_forward():
+    """The loss is the sum over heads, the scores are the last head's."""
+    class Two(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = mx.gluon.nn.Dense(3), mx.gluon.nn.Dense(3)
+
+        def hybrid_forward(self, F, x):
+            return self.first(x), self.last(x)
+
+    def both(network, x, y):
+        losses, heads = mx.gluon.loss.SoftmaxCrossEntropyLoss(), network(x)
+        return sum(losses(scores, y) for scores in heads), heads[-1]
+
+    seed(0)
+    net = Two()
+    net.initialize(mx.init.Xavier())
+    history = run(net, epochs=8, forward=both, validation=watched())
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+    scores = [net(x)[1].asnumpy().argmax(axis=1) for x, _ in watched()]
+    right = [y.asnumpy() for _, y in watched()]
+    assert history[-1]["validation_accuracy"] == np.mean(np.concatenate(scores) == np.concatenate(right))
 
 
 def test_a_learning_rate_of_zero_moves_running_statistics_alone():
@@ -361,7 +406,7 @@ def test_a_new_run_that_is_stopped_early_does_not_go_on_as_the_old_one(tmp_path)
     ({"data": loader(12)}, "its batches is 5, this run's is 2"),
     ({"data": dataset(36).gluon_loader(8, PREPROCESSING, shuffle=4)}, "its data is .*'shuffle': 3.*'shuffle': 4"),
     ({"data": dataset(36).gluon_loader(8, PREPROCESSING, shuffle=3)}, "its data is .*pad.*'augmentation': None"),
-    ({"loss": mx.gluon.loss.L2Loss()}, "its loss is SoftmaxCrossEntropyLoss, this run's is L2Loss")])
+    ({"forward": any_rows}, "its forward is classify, this run's is any_rows")])
 def test_the_checkpoint_of_another_schedule_or_length_is_refused(tmp_path, change, told):
     run(network(), epochs=2, checkpoint=tmp_path / "run.state")
     with pytest.raises(FileError, match=f"run.state is of another run: {told}"):
