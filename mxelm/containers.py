@@ -88,3 +88,11 @@ def _digest(header, arrays):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data if array.size else b"")
     return digest.hexdigest()
+
+
+def require_same(meta, identity, path):
+    """Raise FileError unless the file at `path`, whose dict `meta` was read, belongs to the run that has `identity`."""
+    for name, value in identity.items():
+        if meta.get(name) != value:
+            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}; remove "
+                            "it to begin anew, or choose another file")

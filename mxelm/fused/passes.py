@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mxelm.containers import require_same
 from mxelm.errors import FileError, InputError
 from mxelm.files import remove_leftovers
 from mxelm.fused.accumulator import FusedAccumulator
@@ -114,12 +115,6 @@ def _of_this_run(path, origin, identity):
     state = ELMState.load(path)
     if state.origin is None or not state.progress:
         raise FileError(f"{path} is not the state of a pass: choose another file")
-    try:
-        origin.require_same(state.origin)
-    except InputError as error:
-        raise FileError(f"{path} is of another run: {error}") from None
-    if any(state.progress[name] != value for name, value in identity.items()):
-        raise FileError(f"{path} is of a run over other samples, or by other batches ({state.progress['of']} of "
-                        f"{state.progress['dataset']} by {state.progress['batch']}, {state.progress['twin']}): choose "
-                        "another file")
+    require_same(state.origin.to_json(), origin.to_json(), path)
+    require_same(state.progress, identity, path)
     return state

@@ -3,7 +3,7 @@ import json
 import logging
 from pathlib import Path
 
-from mxelm.containers import load_container, save_container
+from mxelm.containers import load_container, require_same, save_container
 from mxelm.errors import FileError
 from mxelm.runtime import mx
 
@@ -86,10 +86,7 @@ def _restore(path, network, trainer, identity, ctx):
     meta, arrays = load_container(path, KIND)
     if "num_update" not in meta:
         raise FileError(f"{path} holds parameters alone, those of the best epoch: resume from the checkpoint beside it")
-    for name, value in identity.items():
-        if meta.get(name) != value:
-            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}; "
-                            "remove it to begin anew")
+    require_same(meta, identity, path)
     _set_parameters(network, arrays, path, ctx)
     optimizer, updater = trainer._optimizer, trainer._updaters[0]
     optimizer.num_update = meta["num_update"]

@@ -113,15 +113,15 @@ def test_skipped_images_are_remembered_across_a_resume(tiny_backbone, image_fold
 def test_a_file_of_another_run_is_refused(tiny_backbone, dataset, projection, tmp_path):
     path = tmp_path / "a.state"
     accumulate(tiny_backbone, dataset, projection, save=path)
-    with pytest.raises(FileError, match="projection"):
+    with pytest.raises(FileError, match="of another run: its projection is"):
         accumulate(tiny_backbone, dataset, Projection(20, 8, seed=3), save=path, resume=True)
-    with pytest.raises(FileError, match="method"):
+    with pytest.raises(FileError, match="of another run: its method is"):
         accumulate(tiny_backbone, dataset, projection, "paper", save=path, resume=True)
     with pytest.raises(FileError, match="exists"):
         accumulate(tiny_backbone, dataset, projection, save=path)
-    with pytest.raises(FileError, match="other batches"):
+    with pytest.raises(FileError, match="of another run: its batch is"):
         accumulate(tiny_backbone, dataset, projection, batch=16, save=path, resume=True)
-    with pytest.raises(FileError, match="other samples"):
+    with pytest.raises(FileError, match="of another run: its samples is"):
         accumulate(tiny_backbone, dataset.take(range(100)), projection, save=path, resume=True)
 
 

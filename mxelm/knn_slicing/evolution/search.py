@@ -17,7 +17,7 @@ import numpy as np
 from deap import base, creator, tools
 from tqdm import tqdm
 
-from mxelm.containers import array_digest, load_container, save_container
+from mxelm.containers import array_digest, load_container, require_same, save_container
 from mxelm.errors import FileError, InputError
 from mxelm.files import require_writable
 from mxelm.knn_slicing.evolution import strategies
@@ -298,10 +298,7 @@ class _Run:
     def load(self, path):
         """Take over what `save` wrote; FileError for a file of another run."""
         meta, arrays = load_container(path, KIND)
-        for name, value in self.identity.items():
-            if meta["identity"].get(name) != value:
-                raise FileError(f"{path} is of another run: its {name} is {meta['identity'].get(name)}, this run's is "
-                                f"{value}")
+        require_same(meta["identity"], self.identity, path)
         self.weights, self.round_start = (Weights(*(arrays[f"{part}.{name}"] for name in Weights._fields))
                                           for part in ("now", "round"))
         for name in ("stage", "generation", "tau", "evaluations", "seconds", "rounds", "best"):
