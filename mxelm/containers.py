@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 
+from mxelm.archives import open_stored
 from mxelm.errors import FileError
 from mxelm.files import atomic_write
 
@@ -53,7 +54,7 @@ def load_container(path, kind):
 def _opened_container(path):
     """The zip file at `path`; whatever goes wrong while it is read becomes a FileError."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_stored(path, path) as file:
             yield file
     except FileError:
         raise

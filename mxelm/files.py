@@ -1,4 +1,5 @@
-"""Files that survive a crash: atomic writes, checksums, safe unpacking."""
+"""Files that survive a crash: atomic writes, locks, checksums; and the ways in for bytes, text and JSON."""
+import codecs
 import contextlib
 import fcntl
 import glob
@@ -6,9 +7,8 @@ import hashlib
 import json
 import os
 import secrets
-import tarfile
+import stat
 import tempfile
-import zipfile
 from pathlib import Path
 
 from mxelm.errors import FileError
@@ -156,7 +156,7 @@ def read_json(path):
 def parse_json(content, path):
     """The JSON in bytes that were read from `path`; FileError names it where they are none, or nested without end."""
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return json.loads(content)  # in any of Unicode's encodings
     except ValueError as error:
         raise FileError(f"{path} is not a JSON file: {error}") from None
     except RecursionError:
@@ -164,11 +164,35 @@ def parse_json(content, path):
 
 
 def read_bytes(path):
-    """A file's bytes; FileError where it is missing or cannot be read."""
+    """The content of a file, or of a pipe that is being written; FileError names what cannot be read.
+
+    A pipe without a writer is empty: nobody waits for it. Devices, which may never end, are refused.
+    """
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                raise FileError(f"cannot read {path}: it is no file")
+            os.set_blocking(file.fileno(), True)
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, or that is not UTF-8
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_text(path):
+    """The text of `path`, UTF-8 or with a byte order mark, as Windows writes; FileError where it is no text."""
+    content = read_bytes(path)
+    try:
+        text = content.decode("utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else
+                              "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not a text file in UTF-8 ({error}): save it as UTF-8") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise FileError(f"{path}, line {line}, holds zeros where text should be: it is damaged; restore it")
+    return text
 
 
 def make_folder(path, remedy="choose another"):
@@ -210,54 +234,6 @@ def file_hash(path, algorithm):
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
     return digest.hexdigest()
-
-
-def unpack(archive, folder):
-    """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`; refuse members that would land or point outside it.
-
-    Raises FileError for an archive that is missing, damaged or unsafe, and when the disk is full.
-    """
-    folder = Path(folder)
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                _refuse_escapes(archive, folder, opened.namelist())
-                opened.extractall(folder)
-        else:
-            with tarfile.open(archive) as opened:
-                members = opened.getmembers()
-                odd = [m.name for m in members if not (m.isfile() or m.isdir())]
-                if odd:
-                    raise FileError(f"{archive} holds {odd[0]!r}, neither file nor folder: not unpacked")
-                _refuse_escapes(archive, folder, [m.name for m in members])
-                _refuse_broken_off(archive, opened)
-                opened.extraction_filter = getattr(tarfile, "data_filter", None)  # no owners, no odd modes
-                opened.extractall(folder, members)
-    except Exception as error:  # each compression has its own kinds for damaged bytes; all mean the same here
-        if isinstance(error, FileError):
-            raise
-        if isinstance(error, OSError) and error.strerror:
-            raise FileError(f"cannot unpack {archive} into {folder}: {error.strerror}") from None
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise FileError(f"{archive} is not a whole archive: {reason}") from None
-
-
-def _refuse_escapes(archive, folder, names):
-    root = folder.resolve()
-    for name in names:
-        target = (root / name).resolve()
-        if root != target and root not in target.parents:
-            raise FileError(f"{archive} holds {name!r}, which would be written outside {folder}: not unpacked")
-
-
-def _refuse_broken_off(archive, opened):
-    """For tarfile, which stops at anything that is no header as at the end, and leaves a checksum there unread."""
-    opened.fileobj.seek(opened.offset)
-    block = opened.fileobj.read(tarfile.BLOCKSIZE)
-    while opened.fileobj.read(1 << 20):
-        pass
-    if block != bytes(tarfile.BLOCKSIZE):
-        raise FileError(f"{archive} is not a whole archive: it breaks off after {len(opened.getmembers())} members")
 
 
 def _sync(path):

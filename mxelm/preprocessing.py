@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mxelm.errors import InputError
+from mxelm.pixels import are_pixels, as_pixels
 from mxelm.runtime import require_cv2
 
 RESIZE_RULES = ("short_side", "stretch", "none")
@@ -82,7 +83,10 @@ class Preprocessing:
         return (self.channels, *self.size)
 
     def fit(self, image):
-        """Bring one uint8 RGB (h, w, 3) or grey (h, w) image to uint8 (height, width, channels), channels in order."""
+        """Bring one image, uint8 RGB (h, w, 3) or grey (h, w) or a Pillow image, to uint8 (height, width, channels).
+
+        Channels come out in `channel_order`. Raises InputError for another type or shape.
+        """
         image = self._resized(self._coloured(image))
         return image if image.ndim == 3 else image[:, :, None]
 
@@ -102,7 +106,8 @@ class Preprocessing:
 
     def _coloured(self, image):
         cv2 = require_cv2()
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
+        image = as_pixels(image)
+        if not are_pixels(image):
             raise InputError(f"an image must be uint8 (h, w) or (h, w, 3) RGB, got {image.dtype} {image.shape}")
         if self.channels == 1:
             return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -1,3 +1,4 @@
+import copy
 import io
 import json
 import os
@@ -153,3 +154,20 @@ def test_array_digest_is_of_type_shape_bytes_and_order():
     variants = [(a,), (b,), (a.reshape(2, 3),), (a.astype(">f8"),), (a + 1,), (a, b), (b, a), (a[:0],), ()]
     assert len({containers.array_digest(*arrays) for arrays in variants}) == len(variants)
     assert containers.array_digest(np.asfortranarray(a.reshape(2, 3))) == containers.array_digest(a.reshape(2, 3))
+
+
+def test_compressed_or_overlapping_members_are_not_read(tmp_path, container):
+    """Zeros compress a thousand times; members over each other cost nothing at all."""
+    with zipfile.ZipFile(tmp_path / "b.state", "w", zipfile.ZIP_DEFLATED) as b, zipfile.ZipFile(container) as a:
+        for name in a.namelist():
+            b.writestr(name, a.read(name))
+    with zipfile.ZipFile(container, "a") as file:
+        for i in range(40):
+            twin = copy.copy(file.getinfo("HtH.npy"))
+            twin.filename = f"{i}.npy"
+            file.filelist.append(twin)
+        file._didModify = True
+    for path in (tmp_path / "b.state", container):
+        with pytest.raises(FileError, match="members are compressed or longer"):
+            containers.load_container(path, "test")
+        assert containers.container_kind(path) is None

@@ -3,12 +3,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mxelm.archives import unpack
 from mxelm.backbones import efficientnet_lite
 from mxelm.backbones.known import known
 from mxelm.backbones.verification import verify
 from mxelm.download import cache_folder, fetch_file
 from mxelm.errors import FileError, InputError
-from mxelm.files import make_folder, require_writable, unpack
+from mxelm.files import make_folder, require_writable
 
 
 def fetch(name, folder=None, progress=False):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from mxelm.data.dataset import Dataset
-from mxelm.data.decode import read_bytes
 from mxelm.data.sources import ArraySource
 from mxelm.errors import FileError, InputError
+from mxelm.files import read_bytes
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}

@@ -1,5 +1,6 @@
 """Dataset: images with their targets, and the subsets and splits one takes of them."""
 import hashlib
+import unicodedata
 
 import numpy as np
 
@@ -15,14 +16,14 @@ class Dataset:
         and `source.images`, the whole array for a set held in memory or None (see mxelm.data.sources).
     targets: int64 (n,) class numbers from 0 for kind "classes"; float32 (n, n_outputs) for "multilabel" (0 or 1)
         and "regression".
-    classes: list of str, the class names; the column names for the two other kinds.
+    classes: list of str, the class names, kept in Unicode's NFC; the column names for the two other kinds.
     positions: int64 (n,), where each sample lies in `source`; all of it by default.
     Raises InputError for targets that do not fit the kind, the classes or the source.
     """
 
     def __init__(self, source, targets, classes, name, kind="classes", positions=None):
         self.source = source
-        self.classes = [str(c) for c in classes]
+        self.classes = [unicodedata.normalize("NFC", str(c)) for c in classes]
         self.name = name
         self.kind = kind
         self.positions = np.arange(len(source)) if positions is None else np.asarray(positions, np.int64)
@@ -161,6 +162,7 @@ class Dataset:
 
     def _class_number(self, wanted):
         if isinstance(wanted, str):
+            wanted = unicodedata.normalize("NFC", wanted)
             if wanted not in self.classes:
                 raise InputError(f"{self.name} has no class {wanted!r}; its classes are {_shortened(self.classes)}")
             return self.classes.index(wanted)

@@ -1,72 +1,118 @@
-"""From an encoded image to uint8 pixels, strictly: what is not whole is refused."""
-import contextlib
+"""From an encoded image to uint8 pixels, strictly: what is not whole is refused.
+
+A PNG's checksums and a JPEG's every warning count. GIF, TIFF, WebP and others have no checksums: what they tell by
+their structure counts, and a changed pixel in them cannot be told.
+"""
 import io
-import threading
-from pathlib import Path
+import os
+from typing import Union
 
 import numpy as np
 
 from mxelm.errors import FileError
+from mxelm.files import read_bytes
+from mxelm.pixels import as_pixels, eight_bits, on_paper, orientation, strict_pillow, upright
 from mxelm.runtime import require_cv2
 
-_pillow = threading.Lock()
+MOST_PIXELS = 200_000_000  # what the largest cameras of telephones give
+_FOREIGN = (  # what people take for images, by what lies at a place of their content
+    (4, b"ftyphe", "a HEIC photograph"), (4, b"ftypmif1", "a HEIF or AVIF photograph"),
+    (4, b"ftypmsf1", "a HEIF or AVIF photograph"), (4, b"ftypavi", "an AVIF image"),
+    (4, b"ftypcrx", "a camera's raw file"), (4, b"ftyp", "a video"),
+    (0, b"\xff\x0a", "a JPEG XL image"), (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"), (0, b"%PDF", "a PDF document"),
+    (0, b"<svg", "an SVG drawing"), (0, b"<?xml", "an SVG drawing or another XML file"),
+    (0, b"\0\x05\x16\x07", "what macOS keeps beside a file"), (0, b"<!DOCTYPE", "a page of the web"),
+    (0, b"<html", "a page of the web"), (0, b"version https://git-lfs", "a pointer of Git LFS"))
 
 
-def read_image(path):
+def read_image(path: Union[str, os.PathLike]) -> np.ndarray:
     """The image file at `path` as uint8 (h, w, 3) RGB or (h, w) grey; FileError names a file that is broken."""
     return decode(read_bytes(path), path)
 
 
-def read_bytes(path):
-    """The content of a file; FileError names one that cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-
-
-def decode(content, name):
+def decode(content: bytes, name: object) -> np.ndarray:
     """Encoded bytes (JPEG, PNG, BMP, TIFF, WebP, GIF, ...) -> uint8 (h, w, 3) RGB or (h, w) grey.
 
-    Alpha is dropped, 16 bits are cut to 8, the first frame of several is taken, EXIF's rotation is applied.
-    Raises FileError, with `name` in it, for bytes that are no image or end too early.
+    The first frame of several is taken; rotation, transparency and depth become what mxelm.pixels says.
+    Raises FileError, with `name` in it, for bytes that are no image, are damaged, end too early, or announce more than
+    MOST_PIXELS; nothing is decoded before its size is known.
     """
+    from PIL import Image, UnidentifiedImageError
     if not content:
-        raise FileError(f"{name} is empty: remove it, restore it, or use --skip-bad")
-    cv2 = require_cv2()
-    try:
-        image = None if _is_cut_jpeg(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR)
-    except cv2.error:  # a header that announces more than 2^30 pixels
-        image = None
-    if image is None:
-        return _decode_with_pillow(content, name)
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _is_cut_jpeg(content):
-    """Whether no end-of-image marker follows the last scan of a JPEG: not every OpenCV refuses to fill up the rest."""
-    return content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
-
-
-def _decode_with_pillow(content, name):
-    from PIL import Image, ImageOps, UnidentifiedImageError
+        raise FileError(f"{name} is empty: restore it or remove it")
     try:
         with strict_pillow(), Image.open(io.BytesIO(content)) as image:
-            image = ImageOps.exif_transpose(image)
-            return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+            if image.width * image.height > MOST_PIXELS:
+                raise FileError(f"{name} says that it has {image.width}x{image.height} pixels, more than "
+                                f"{MOST_PIXELS:,}: make it smaller, or remove it")
+            return _decoder(image)(image, content)
+    except FileError:
+        raise
     except UnidentifiedImageError:
-        raise FileError(f"{name} is not an image: remove it, or use --skip-bad") from None
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged bytes; all mean the same here
-        raise FileError(f"{name} is damaged ({error}): restore it, remove it, or use --skip-bad") from None
+        raise FileError(f"{name} is {_kind(content)}") from None
+    except Exception as error:  # the decoders raise many kinds on damaged bytes; all mean the same here
+        raise FileError(f"{name} is damaged ({error}): restore it or remove it") from None
 
 
-@contextlib.contextmanager
-def strict_pillow():
-    """Have cut images refused in the block: a switch of the whole process, on since GluonCV's import, fills them up."""
-    from PIL import ImageFile
-    with _pillow:
-        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        try:
-            yield
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
+def _decoder(image):
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        return _jpeg
+    if image.format == "PNG":
+        return _png
+    return _webp if image.format == "WEBP" else _any
+
+
+def _jpeg(image, content):
+    """By libjpeg-turbo, which warns of entropy codes that break off; bytes too many behind a scan are harmless."""
+    import simplejpeg
+    if image.width * image.height > 1024 * len(content):
+        raise ValueError("it is too short for its size")  # a block of 64 pixels takes a bit at least
+    try:
+        pixels = simplejpeg.decode_jpeg(content, "GRAY" if image.mode == "L" else "RGB")
+    except ValueError as error:
+        if "extraneous bytes" not in str(error):
+            raise
+        return as_pixels(image)
+    return upright(pixels[..., 0] if image.mode == "L" else pixels, orientation(image))
+
+
+def _png(image, content):
+    from PIL import Image
+    with Image.open(io.BytesIO(content)) as whole:
+        whole.verify()  # every chunk's checksum, those of the pixels with them, which decoding passes over
+    return _any(image, content)
+
+
+def _webp(image, content):
+    """A tail of zeros is what a broken download leaves; the coder writes few where nothing is to be seen."""
+    if len(content) - len(content.rstrip(b"\0")) > 16 + image.width * image.height // 4000:
+        raise ValueError("it ends in zeros")
+    return _any(image, content)
+
+
+def _any(image, content):
+    if ";16" in str(image.tile) and image.mode in ("LA", "RGB", "RGBA", "RGBX"):
+        return _deep_colour(image, content)
+    return as_pixels(image)
+
+
+def _deep_colour(image, content):
+    """16 bits a channel, by OpenCV: Pillow cuts colours to the upper 8, which may hold nothing."""
+    from PIL import Image
+    cv2 = require_cv2()
+    deep = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None:
+        raise ValueError("its 16-bit colours do not decode")
+    pixels = eight_bits(deep if deep.ndim == 2 else deep[..., 2::-1])
+    if deep.ndim == 3 and deep.shape[2] == 4:
+        pixels = np.asarray(on_paper(Image.fromarray(np.dstack([pixels, (deep[..., 3] >> 8).astype(np.uint8)]))))
+    return upright(pixels, orientation(image))
+
+
+def _kind(content):
+    """What bytes are that Pillow does not know, and what to do."""
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for place, signature, what in _FOREIGN:
+        if start[place:place + 40].startswith(signature.lower()):
+            return f"{what}, which is not read here: save it as JPEG or PNG, or remove it"
+    return "not an image: remove it"

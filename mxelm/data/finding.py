@@ -4,10 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from mxelm.archives import unpack
 from mxelm.data.known import KNOWN
 from mxelm.download import cache_folder, fetch_file, search_folders
 from mxelm.errors import FileError
-from mxelm.files import file_hash, make_folder, unpack, write_text
+from mxelm.files import file_hash, make_folder, write_text
 
 logger = logging.getLogger(__name__)
 

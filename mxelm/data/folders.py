@@ -1,6 +1,9 @@
 """A folder of class folders: every folder in it is a class, every file below that an image of the class."""
+import logging
 import os
 import re
+import stat
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,18 @@ from mxelm.data.sources import FileSource
 from mxelm.errors import FileError, InputError
 
 _STAND_IN = re.compile("[\udc80-\udcff]")  # of a byte that is not UTF-8; no state or checkpoint could hold it
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # what Windows leaves behind, its hidden files
+_SYSTEMS = re.compile(  # what systems leave in folders: hidden files, thumbnails, bins, what a repair found
+    r"\..*|thumbs\.db|ehthumbs.*\.db|desktop\.ini|icon\r|__macosx|network trash folder|temporary items|@eadir|@recycle"
+    r"|@recently-snapshot|#recycle|#snapshot|\$recycle\.bin|recycler|system volume information|lost\+found|found\.\d{3}"
+    r"|__pycache__", re.IGNORECASE)
+logger = logging.getLogger(__name__)
 
 
 def read(folder, name=None, leave_out=(), suffix="", prefix=""):
-    """The images below `folder` as a Dataset: classes and files in natural order, hidden files ignored.
+    """The images below `folder` as a Dataset: classes and files in natural order, what systems leave there ignored.
 
+    Links to folders are followed; a folder counts once in a class, and not where a link leads back into the set.
+    Folders whose names look the same (Unicode's NFC and NFD, as Linux and macOS write them) are one class.
     folder: path. leave_out: names of class folders that do not count. suffix: only files whose name ends so.
     prefix: regular expression of what to strip off the front of folder names to get class names.
     A file that turns out to be no image is an error, or skipped, when it is decoded.
@@ -26,15 +35,17 @@ def read(folder, name=None, leave_out=(), suffix="", prefix=""):
     found = [entry for entry in _listing(folder) if (folder / entry).is_dir() and entry not in leave_out]
     if not found:
         raise InputError(f"{folder} has no class folders: put the images of each class into a folder of its own there")
-    ids, targets = [], []
-    for number, entry in enumerate(found):
-        files = _files_below(folder, entry, suffix)
+    ids, targets, names = [], [], list(dict.fromkeys(unicodedata.normalize("NFC", entry) for entry in found))
+    root = folder.resolve()
+    taken = {_kind(path)[1] for path in (root, *root.parents, *(folder / entry for entry in found))}
+    for entry in found:
+        files = _files_below(folder, entry, suffix, taken)
         if not files:
             raise InputError(f"the class folder {folder / entry} holds no image: add some or remove it")
         ids += files
-        targets += [number] * len(files)
-    classes = [re.sub(f"^(?:{prefix})", "", entry) for entry in found]
-    return Dataset(FileSource(folder, ids), np.array(targets), classes, name or folder.resolve().name)
+        targets += [names.index(unicodedata.normalize("NFC", entry))] * len(files)
+    classes = [re.sub(f"^(?:{prefix})", "", entry) for entry in names]
+    return Dataset(FileSource(folder, ids), np.array(targets), classes, name or root.name)
 
 
 def natural(text):
@@ -50,16 +61,35 @@ def _listing(folder):
     odd = [name for name in names if _STAND_IN.search(name)]
     if odd:
         raise InputError(f"the folder {folder} holds a name that is not UTF-8, {os.fsencode(odd[0])!r}: rename it")
-    return sorted((n for n in names if not n.startswith(".") and n.lower() not in _SYSTEM_FILES), key=natural)
+    return sorted((name for name in names if not _SYSTEMS.fullmatch(name)), key=natural)
 
 
-def _files_below(folder, entry, suffix):
-    """Paths, relative to `folder`, of the files in its class folder `entry` and the folders within."""
-    found = []
-    for name in _listing(folder / entry):
-        path = f"{entry}/{name}"
-        if not (folder / path).is_dir():
-            found += [path] if name.endswith(suffix) else []
-        elif not (folder / path).is_symlink():  # a linked folder may lead back here
-            found += _files_below(folder, path, suffix)
+def _files_below(folder, entry, suffix, taken):
+    """Paths, relative to `folder`, of the files in its class folder `entry` and the folders within, linked ones too.
+
+    taken: identities of the folders that no link from here may lead to, for they are counted elsewhere or hold these.
+    """
+    found, seen = [], set()
+    waiting = [f"{entry}/{name}" for name in reversed(_listing(folder / entry))]
+    while waiting:
+        path = waiting.pop()
+        mode, identity = _kind(folder / path)
+        if stat.S_ISDIR(mode) and identity in taken:
+            logger.warning("left out: %s leads back into the set", folder / path)
+        elif stat.S_ISDIR(mode) and identity not in seen:
+            seen.add(identity)
+            waiting += [f"{path}/{name}" for name in reversed(_listing(folder / path))]
+        elif stat.S_ISREG(mode) or not mode:
+            found += [path] if path.endswith(suffix) else []
+        elif not stat.S_ISDIR(mode):
+            logger.warning("left out: %s is a pipe, a socket or a device", folder / path)
     return found
+
+
+def _kind(path):
+    """(mode, identity) of what a path leads to; (0, None) where that is nothing: reading it will say why."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, None
+    return found.st_mode, (found.st_dev, found.st_ino)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mxelm.data.dataset import Dataset
-from mxelm.data.decode import read_bytes
 from mxelm.data.sources import ArraySource
 from mxelm.errors import FileError, InputError
+from mxelm.files import read_bytes
 
 PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 _UNSIGNED_BYTE = 0x08  # the third byte of the magic number; the fourth is the number of dimensions

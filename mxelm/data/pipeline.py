@@ -77,8 +77,8 @@ class Pipeline:
                 kept.append(row)
             except (FileError, InputError) as error:
                 if not self.skip_bad:
-                    raise
-                logger.warning("skipped: %s", error)
+                    raise type(error)(f"{error}, or leave out what cannot be used (skip_bad, --skip-bad)") from None
+                logger.info("left out: %s", error)
                 skipped.append((source.ids[position], str(error)))
         empty = np.empty((0, *self.preprocessing.size, self.preprocessing.channels), np.uint8)
         return np.stack(images) if images else empty, np.array(kept, np.int64), skipped

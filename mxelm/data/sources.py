@@ -3,8 +3,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mxelm.data.decode import decode, read_bytes
+from mxelm.data.decode import decode
 from mxelm.errors import InputError
+from mxelm.files import read_bytes
+from mxelm.pixels import are_pixels, as_pixels
 
 
 class ArraySource:
@@ -29,17 +31,17 @@ class ArraySource:
 
 
 def in_memory(images, prefix="images"):
-    """An ArraySource of uint8 images, an array (n, h, w[, 3]) or a list of any sizes.
+    """An ArraySource of uint8 images, an array (n, h, w[, 3]) or a list of any sizes, Pillow images among them.
 
     Raises InputError that names the first which is neither uint8 (h, w) nor (h, w, 3).
     """
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
         held = np.empty(len(images), object)  # images of any sizes
         for i, image in enumerate(images):
-            held[i] = np.asarray(image)
+            held[i] = as_pixels(image)
         images = held
     for i, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        if not are_pixels(image):
             raise InputError(f"image {i} is {image.dtype} {image.shape}: give uint8 (h, w) or (h, w, 3) RGB")
     return ArraySource(images, prefix)
 

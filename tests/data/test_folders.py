@@ -1,4 +1,5 @@
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -60,12 +61,61 @@ def test_names_that_no_state_or_checkpoint_could_hold_are_refused(tmp_path, odd)
         load(tmp_path)
 
 
-def test_a_linked_class_folder_counts_and_a_link_back_does_not(tmp_path):
-    class_folders(tmp_path / "far", {"b": 2})
-    class_folders(tmp_path / "set", {"a": 1})
+def test_linked_folders_count_at_any_depth_once_and_never_where_they_lead_back(tmp_path):
+    class_folders(tmp_path / "far", {"b": 2, "more": 1, "deep": 1})
+    class_folders(tmp_path / "set", {"a": 1, "c": 1})
     (tmp_path / "set" / "b").symlink_to(tmp_path / "far" / "b")
-    (tmp_path / "set" / "a" / "loop").symlink_to(tmp_path / "set")
-    assert load(tmp_path / "set").ids == ["a/image_0.png", "b/image_0.png", "b/image_1.png"]
+    (tmp_path / "set" / "a" / "disk").symlink_to(tmp_path / "far" / "more")
+    (tmp_path / "far" / "more" / "on").symlink_to("../deep")
+    (tmp_path / "set" / "a" / "zwice").symlink_to(tmp_path / "far" / "more")
+    for name, target in (("loop", tmp_path / "set"), ("above", "/"), ("self", "."), ("other", "../c")):
+        (tmp_path / "set" / "a" / name).symlink_to(target)
+    (tmp_path / "far" / "deep" / "back").symlink_to(tmp_path / "far" / "more")
+    assert load(tmp_path / "set").ids == ["a/disk/image_0.png", "a/disk/on/image_0.png", "a/image_0.png",
+                                          "b/image_0.png", "b/image_1.png", "c/image_0.png"]
+
+
+def test_folders_nested_deeper_than_python_calls(tmp_path):
+    class_folders(tmp_path / "set", {"a": 1})
+    place = os.open(tmp_path / "set" / "a", os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("x", dir_fd=place)
+        deeper = os.open("x", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = deeper
+    os.close(os.open("y.png", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.close(place)
+    assert load(tmp_path / "set").ids == ["a/image_0.png", "a/" + "x/" * 1100 + "y.png"]
+    subprocess.run(["rm", "-rf", tmp_path / "set"], check=True)  # pytest's own way recurses
+
+
+@pytest.mark.parametrize("leftover", ["__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", ".thumbnails",
+                                      "System Volume Information", "a/@eaDir/image_0.png", "a/__MACOSX", "found.000"])
+def test_what_systems_leave_behind_is_no_class_and_no_image(tmp_path, leftover):
+    class_folders(tmp_path, {"a": 1})
+    (tmp_path / leftover).mkdir(parents=True)
+    (tmp_path / leftover / "SYNOFILE_THUMB_M.jpg").write_bytes(encoded(picture()))
+    data = load(tmp_path)
+    assert (data.classes, data.ids) == (["a"], ["a/image_0.png"])
+
+
+def test_what_is_no_file_is_left_out_with_a_word_and_a_broken_link_is_an_error_by_name(tmp_path, caplog):
+    class_folders(tmp_path, {"a": 1})
+    os.mkfifo(tmp_path / "a" / "pipe")
+    (tmp_path / "a" / "zero").symlink_to("/dev/zero")
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    data = load(tmp_path)
+    assert data.ids == ["a/gone.png", "a/image_0.png"]
+    assert "a/pipe is a pipe, a socket or a device" in caplog.text and "a/zero" in caplog.text
+    with pytest.raises(FileError, match=r"a/gone\.png: No such file"):
+        data.image(0)
+
+
+def test_names_that_look_the_same_are_one_class(tmp_path):
+    class_folders(tmp_path, {"Caf\u00e9": 1, "Cafe\u0301": 2, "Tee": 1})
+    data = load(tmp_path)
+    assert (data.classes, data.targets.tolist()) == (["Caf\u00e9", "Tee"], [0, 0, 0, 1])
+    assert len(data.only(["Cafe\u0301"])) == 3
 
 
 def test_known_sets_of_class_folders(tmp_path):

@@ -148,6 +148,18 @@ def environment():
 
 
 @pytest.fixture
+def late_image(environment, image_folder, tmp_path):
+    """The fourth image of all, in the shard of worker 2, at which `environment` has whoever opens it wait for ever."""
+    late = image_folder / "blue" / "image_03.png"
+    (tmp_path / "waits").mkdir()
+    (tmp_path / "waits" / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        f"sys.addaudithook(lambda event, what: event == 'open' and str(what[0]) == {str(late)!r} and time.sleep(600))")
+    environment["PYTHONPATH"] = str(tmp_path / "waits")
+    return late
+
+
+@pytest.fixture
 def single(tiny_backbone, image_folder, tmp_path):
     """The state of one process, and a file from which others take its W."""
     state, _ = accumulate(tiny_backbone, data.load(str(image_folder)), Projection(30, 8, seed=3, scale=0.3), batch=8)
@@ -227,12 +239,8 @@ def test_two_workers_on_loopback_give_the_single_process_matrices(arguments, env
                                                                       "shard-2-of-2.state"]
 
 
-def test_a_killed_worker_fails_the_job_and_its_finished_part_is_kept(arguments, environment, single, image_folder,
+def test_a_killed_worker_fails_the_job_and_its_finished_part_is_kept(arguments, environment, single, late_image,
                                                                      tmp_path):
-    # worker 2 stops at a pipe that nobody writes to: the fourth image of all is in its shard
-    late, put_aside = image_folder / "blue" / "image_03.png", tmp_path / "aside.png"
-    late.rename(put_aside)
-    os.mkfifo(late)
     job = started(arguments, environment)
     kept = tmp_path / "work" / "shard-1-of-2.state"
     wait_for(lambda: kept.exists() or job.poll() is not None, "the first shard")
@@ -245,8 +253,7 @@ def test_a_killed_worker_fails_the_job_and_its_finished_part_is_kept(arguments, 
     assert_all_gone(children)
     assert not (tmp_path / "all.state").exists()
 
-    late.unlink()
-    put_aside.rename(late)
+    del environment["PYTHONPATH"]
     before = kept.stat().st_mtime_ns
     assert subprocess.run(command(*arguments), env=environment, capture_output=True, timeout=200).returncode == 0
     assert_is_single(tmp_path / "all.state", single)
@@ -254,9 +261,7 @@ def test_a_killed_worker_fails_the_job_and_its_finished_part_is_kept(arguments, 
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_stays_behind_when_the_launcher_is_stopped(arguments, environment, image_folder, tmp_path, how):
-    (image_folder / "blue" / "image_03.png").unlink()
-    os.mkfifo(image_folder / "blue" / "image_03.png")
+def test_nothing_stays_behind_when_the_launcher_is_stopped(arguments, environment, late_image, tmp_path, how):
     job = started(arguments, environment)
     wait_for(lambda: (tmp_path / "work" / "shard-1-of-2.state").exists() or job.poll() is not None, "the first shard")
     children = children_of(job.pid)
@@ -267,9 +272,7 @@ def test_nothing_stays_behind_when_the_launcher_is_stopped(arguments, environmen
     assert_all_gone(children)
 
 
-def test_a_worker_that_hangs_meets_the_timeout(arguments, environment, image_folder):
-    (image_folder / "blue" / "image_03.png").unlink()
-    os.mkfifo(image_folder / "blue" / "image_03.png")
+def test_a_worker_that_hangs_meets_the_timeout(arguments, environment, late_image):
     done = subprocess.run(command(*arguments, "--timeout", 15), env=environment, capture_output=True, text=True,
                           timeout=100)
     assert done.returncode == 1 and "after 15 s" in done.stderr and "worker 2" in done.stderr, done.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mxelm.data.decode import strict_pillow
 from mxelm.errors import FileError, InputError
+from mxelm.pixels import strict_pillow
 
 SIDE, BOX = 28, 20
 LEAST_CONTRAST = 16  # grey levels between background and ink
