@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mxelm", deadline=None)  # a busy machine is no fault of the code's
+settings.load_profile("mxelm")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts background jobs so, and their children would inherit it: tests interrupt children of theirs
