@@ -1,0 +1,134 @@
+"""Paper 4's machinery by itself: does a chain compute what the whole network does, and what does it cost?
+
+    python experiments/benchmarks/exit_cost.py cut        every classifier of GluonCV's zoo, cut at two random operators
+    python experiments/benchmarks/exit_cost.py speed      a chain nobody leaves over the whole network; dropping rows
+
+`cut` builds what can be built offline, at random weights, and compares the chain with the whole network bound without
+fusion, once fused and once not. `speed` runs in turn, whole, chain, whole, chain, ..., and compares medians.
+"""
+import re
+from functools import partial
+
+import numpy as np
+from lab import in_turn, main
+from tqdm import tqdm
+
+from mxelm import backbones
+from mxelm.chain import Chain, unfused
+from mxelm.errors import MxelmError
+from mxelm.preprocessing import Preprocessing
+from mxelm.reporting import results
+from mxelm.runtime import gluoncv, mx
+from mxelm.runtime import seed as seed_mxnet
+
+OTHER_TASKS = re.compile("voc|coco|citys|ade|kinetics|sthsth|something|hmdb|ucf|mhp|fashion|custom|ssd|yolo|rcnn|pose|"
+                         "siam|smot|i3d|slowfast|r2plus1d|p3d|c3d|center_net|monodepth|deeplab|fcn|psp|icnet|danet")
+RUNS = {
+    "cut": {"exits": 2, "size": 96},  # pixels, where the network takes them; else 224
+    "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
+                        "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
+                        "efficientnet_lite0_224": ["block6_add", "block11_project"]},
+              "batches": [1, 32], "rounds": 15, "leaving": 0.4},  # share of the rows at each exit
+}
+SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
+
+
+def one_seed(run, settings, seed, lab):
+    """The figures of one run."""
+    return {"cut": cut_everywhere, "speed": speed}[run](settings, seed, lab)
+
+
+def cut_everywhere(settings, seed, lab):
+    """Largest relative differences of a chain to the whole network, by name; and why the others could not be built."""
+    names = [name for name in gluoncv.model_zoo.get_model_list() if not OTHER_TASKS.search(name)]
+    fused, bound_alike, failed = {}, [], {}
+    for name in tqdm(names[:6] if lab.quick else names, desc="zoo"):
+        rng = np.random.default_rng([seed, len(fused)])
+        try:
+            network = random_network(name, settings["size"], seed)
+            exits = random_exits(network, settings["exits"], rng)
+            x = rng.normal(0, 1, (1, *network.preprocessing.shape)).astype(np.float32)
+            fused[name] = Chain(network, exits).agreement(x)
+            with unfused():
+                bound_alike += [name] if Chain(network, exits).agreement(x) == 0 else []
+        except (MxelmError, RuntimeError, ValueError, OSError, AttributeError, TypeError, NotImplementedError) as error:
+            failed[name] = (str(error) or type(error).__name__).strip().splitlines()[-1][:200]
+    return {"fused": fused, "bit_for_bit": bound_alike, "failed": failed}
+
+
+def random_network(name, size, seed):
+    """A classifier of the zoo with random weights, whole, for small images where it takes them."""
+    seed_mxnet(seed)
+    block = gluoncv.model_zoo.get_model(name, pretrained=False)
+    block.initialize(mx.init.Xavier(magnitude=2.24))
+    outputs = block(mx.sym.var("data"))
+    first = f"{outputs[0].name}_output" if isinstance(outputs, (list, tuple)) else None  # the others are for training
+    sizes = [32] if "cifar" in name else [size, 299 if "inception" in name else 224]
+    for place, pixels in enumerate(sizes):
+        try:
+            return backbones.from_block(block, Preprocessing((pixels, pixels), "stretch"), first, name=name)
+        except MxelmError:
+            if place == len(sizes) - 1:
+                raise
+
+
+def random_exits(network, count, rng):
+    """So many operators of a network, drawn at random, in the order of computation."""
+    symbol = network.features
+    variables = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    operators = [name for name in symbol.get_internals().list_outputs() if name not in variables][:-2]
+    single = [name for name in operators if name.endswith("_output")]
+    return [single[place] for place in sorted(rng.choice(len(single), count, replace=False))]
+
+
+def speed(settings, seed, lab):
+    """Chain over whole network by network and batch, dropped rows over linear, Gluon's segments over Symbol's."""
+    figures = {"overhead": {}, "compaction": {}, "gluon": {}}
+    for name, exits in list(settings["exits"].items())[:1 if lab.quick else None]:
+        short = SHORT[name]
+        network = backbones.zoo(name) if short == "resnet18" else backbones.load(name)
+        whole, chain, gluon = Chain(network, []), Chain(network, exits), Chain(network, exits, interface="gluon")
+        for batch in settings["batches"]:
+            x = np.random.default_rng(seed).normal(0, 1, (batch, *network.preprocessing.shape)).astype(np.float32)
+            kept = [round(batch * (1 - settings["leaving"]) ** passed) for passed in (1, 2)]
+            taken = in_turn({"whole": partial(run, whole, x), "chain": partial(run, chain, x),
+                             "gluon": partial(run, gluon, x), "dropping": partial(run, chain, x, kept)},
+                            settings["rounds"], f"{short}, batch {batch}")
+            figures["overhead"][f"{short}.b{batch}"] = taken["chain"] / taken["whole"]
+            figures["gluon"][f"{short}.b{batch}"] = taken["gluon"] / taken["chain"]
+        seconds = chain.seconds(batch)
+        linear = (seconds * [1, kept[0] / batch, kept[1] / batch]).sum() / seconds.sum()
+        figures["compaction"][short] = taken["dropping"] / taken["chain"] / linear
+    return figures
+
+
+def run(chain, x, kept=()):
+    """The whole run, with so many of the rows kept behind each exit."""
+    for number, (_, maps) in enumerate(chain.run(x)):
+        maps.wait_to_read()
+        if number < len(kept):
+            chain.keep(np.arange(kept[number]))
+
+
+def rows(run, settings, seeds, lab):
+    """Rows of the kept seeds."""
+    if run == "speed":
+        ratios = {f"exit.chain_overhead.{which}": "overhead" for which in seeds[0]["overhead"]} if seeds else {}
+        made = [results.over_seeds(id, [seed[figure][id.split(".", 2)[2]] for seed in seeds], "ratio", "lower",
+                                   conditions={"gluon_over_symbol": seeds[0]["gluon"][id.split(".", 2)[2]]})
+                for id, figure in ratios.items()]
+        mean = [np.mean(list(seed["compaction"].values())) for seed in seeds]
+        return [*made, results.over_seeds("exit.compaction_over_linear", mean, "ratio", "lower",
+                                          conditions={"by_network": seeds[0]["compaction"]})]
+    worst = [max(seed["fused"].values()) for seed in seeds]
+    count = [len(seed["fused"]) for seed in seeds]
+    return [results.over_seeds("exit.cut_agreement", worst, "ratio", "lower", conditions={
+                "median": float(np.median(list(seeds[0]["fused"].values()))),
+                "within_1e-6": sum(value <= 1e-6 for value in seeds[0]["fused"].values()),
+                "bit_for_bit_unfused": len(seeds[0]["bit_for_bit"])}),
+            results.over_seeds("exit.cut_networks", count, "networks", "higher",
+                               conditions={"not_built": seeds[0]["failed"]})]
+
+
+if __name__ == "__main__":
+    main(__doc__, RUNS, one_seed, rows)
