@@ -87,6 +87,15 @@ def segments(symbol, exits):
     return made
 
 
+def joined(parts):
+    """The whole network of chained Segments again, a Symbol that ends at the last exit: the inverse of `segments`."""
+    values = {"data": mx.sym.var("data")}
+    for part in parts:
+        symbol = part.symbol(**{name: values[name] for name in part.inputs})
+        values.update(zip(part.outputs, symbol))
+    return values[parts[-1].exit]
+
+
 def _entry_names(symbol):
     """(node, output) -> a name of its own: what the internal output is called, lengthened where two share a name."""
     internals = symbol.get_internals()

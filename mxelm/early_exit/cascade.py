@@ -1,0 +1,71 @@
+"""A cascade: a chain with a classifier and a threshold at each exit; images leave as soon as one is sure."""
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from mxelm.early_exit.features import features_at
+from mxelm.early_exit.rules import CONFIDENCES, decide
+from mxelm.errors import InputError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a cascade says of n images.
+
+    labels: int64 (n,), class numbers. exits: int64 (n,), where each left, from 0. confidences: float32 (n,).
+    seconds: float64 (M,), wall time from the start of the batch up to each exit's decision; NaN where none came to it.
+    """
+
+    labels: np.ndarray
+    exits: np.ndarray
+    confidences: np.ndarray
+    seconds: np.ndarray
+
+
+class Cascade:
+    """M exits: an image leaves at the first whose confidence exceeds its threshold, and at the last in any case.
+
+    chain: mxelm.chain.Chain with M exits. heads: M functions of features (n, d) to scores (n, C) (mxelm.early_exit.
+    heads). thresholds: (M,); +inf: nobody leaves there, the last is not used. classes: C names. confidence: "top",
+    "margin" or "single". Raises InputError for numbers that do not fit together.
+    """
+
+    def __init__(self, chain, heads, thresholds, classes, confidence="top"):
+        self.chain, self.heads, self.classes, self.confidence = chain, list(heads), list(classes), confidence
+        self.thresholds = np.asarray(thresholds, float)
+        if not len(chain.exits) == len(self.heads) == len(self.thresholds):
+            raise InputError(f"a chain of {len(chain.exits)} exits needs as many classifiers and thresholds, got "
+                             f"{len(self.heads)} and {len(self.thresholds)}")
+        if confidence not in CONFIDENCES:
+            raise InputError(f"the confidence of an exit is one of {', '.join(CONFIDENCES)}, not {confidence!r}")
+        if np.isnan(self.thresholds).any():
+            raise InputError(f"a threshold is NaN: {self.thresholds.tolist()}")
+
+    def answer(self, x):
+        """Answers for preprocessed images x, float32 (n, channels, height, width).
+
+        What has left is not computed further: a single image stops the network, of a batch the others go on.
+        Raises InputError for images of another shape, and where features are NaN or infinite.
+        Source: Savchenko, Algorithm 1.
+        """
+        start, n, last = time.perf_counter(), len(x), len(self.heads) - 1
+        labels, exits = np.zeros(n, np.int64), np.full(n, last)
+        confidences, seconds = np.zeros(n, np.float32), np.full(last + 1, np.nan)
+        rows = np.arange(n)
+        for m, (_, maps) in enumerate(self.chain.run(x)):
+            if m < last and self.thresholds[m] == np.inf:
+                continue
+            found, sure, leaves = decide(self.heads[m](features_at(maps)), self.thresholds[m], self.confidence)
+            leaves |= m == last
+            labels[rows[leaves]], confidences[rows[leaves]], exits[rows[leaves]] = found[leaves], sure[leaves], m
+            seconds[m] = time.perf_counter() - start
+            rows = rows[~leaves]
+            self.chain.keep(np.flatnonzero(~leaves))
+        return Answers(labels, exits, confidences, seconds)
+
+    def answers(self, batches):
+        """Answers for all of an iterator of mx.io.DataBatch (a Dataset's module_iter), seconds added up by exit."""
+        parts = [self.answer(batch.data[0]) for batch in batches]
+        rows = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "exits", "confidences"))
+        return Answers(*rows, np.nansum([part.seconds for part in parts], axis=0))

@@ -1,0 +1,111 @@
+"""A cascade as files: M ordinary MXNet checkpoints, and one JSON with the thresholds and the classes.
+
+DIR/cascade.json lists the segments; each is a checkpoint DIR/segment-1-symbol.json, -0000.params, whose first output is
+the scores of its exit; the outputs behind it are what later segments are fed with, by the names that the JSON gives.
+"""
+from pathlib import Path
+
+import numpy as np
+
+from mxelm.backbones import Backbone, load_checkpoint, save_checkpoint
+from mxelm.chain import Chain
+from mxelm.early_exit.cascade import Cascade
+from mxelm.early_exit.heads import Linear
+from mxelm.errors import FileError, InputError
+from mxelm.files import make_folder, read_json, sha256, write_json
+from mxelm.graphs import Segment, cut, joined
+from mxelm.preprocessing import Preprocessing
+from mxelm.runtime import mx
+
+KIND, VERSION = "cascade", 1
+_LOWEST = -1.7976931348623157e308  # JSON has no infinity; everybody leaves
+
+
+def save(cascade, folder):
+    """Write a cascade of linear classifiers into a folder, the JSON last.
+
+    Raises InputError for a classifier that is not linear, FileError where nothing can be written.
+    """
+    chain = cascade.chain
+    for exit, head in zip(chain.exits, cascade.heads):
+        if not isinstance(head, Linear):
+            kind = type(getattr(head, "estimator", head)).__name__
+            raise InputError(f"the classifier at {exit} is a {kind}: only linear ones can be saved as layers")
+    folder = make_folder(folder)
+    arrays, aux = chain.backbone.feature_params()
+    listed = []
+    for number, (segment, head) in enumerate(zip(chain.segments, cascade.heads), 1):
+        name, last = f"segment-{number}", number == len(chain.segments)
+        symbol = _with_scores(segment, head, f"exit{number}", last)
+        own = {**arrays, f"exit{number}_weight": head.W, f"exit{number}_bias": head.b}
+        save_checkpoint(folder / name, symbol,
+                        {key: own[key] for key in symbol.list_arguments() if key not in segment.inputs},
+                        {key: aux[key] for key in symbol.list_auxiliary_states()}, {"part of": KIND})
+        listed.append({"checkpoint": name, "exit": segment.exit, "inputs": list(segment.inputs),
+                       "outputs": ["scores", *(() if last else segment.outputs)],
+                       "threshold": None if last else _as_json(cascade.thresholds[number - 1]),
+                       "probabilities": head.probabilities, "sha256": _digest(folder / name)})
+    write_json(folder / "cascade.json", {
+        "kind": KIND, "version": VERSION, "network": chain.backbone.name, "confidence": cascade.confidence,
+        "classes": cascade.classes, **chain.backbone.preprocessing.to_json(), "segments": listed})
+
+
+def load(folder, *, ctx="cpu", interface="symbol"):
+    """Read what `save` wrote: a Cascade that answers the same.
+
+    Raises FileError for a folder that holds no cascade, or files that are damaged or of another network.
+    """
+    path = Path(folder) / "cascade.json"
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise FileError(f"{path} does not describe a cascade")
+    if content.get("version", VERSION + 1) > VERSION:
+        raise FileError(f"{path} was written by a newer mxelm: update mxelm")
+    parts, heads, arrays, aux = [], [], {}, {}
+    try:
+        for number, entry in enumerate(content["segments"], 1):
+            part, head = _read_segment(Path(folder), entry, f"exit{number}", arrays, aux)
+            parts.append(part)
+            heads.append(head)
+        thresholds = [_from_json(entry["threshold"]) for entry in content["segments"]]
+        backbone = Backbone(content["network"], joined(parts), arrays, aux, Preprocessing.from_json(content), None,
+                            ctx=ctx)
+        chain = Chain(backbone, [entry["exit"] for entry in content["segments"][:-1]], interface=interface)
+        return Cascade(chain, heads, thresholds, content["classes"], content["confidence"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{path} is damaged: {type(error).__name__} {error}") from None
+
+
+def _with_scores(segment, head, name, last):
+    """A segment's Symbol with the head's layers: outputs are the scores and, but for the last, the segment's own."""
+    maps = segment.symbol[0]
+    x = maps if last else mx.sym.flatten(mx.sym.Pooling(maps, global_pool=True, pool_type="avg", kernel=(1, 1)))
+    x = mx.sym.L2Normalization(x, mode="instance", name=f"{name}_features")
+    x = mx.sym.FullyConnected(x, num_hidden=len(head.b), name=name)
+    scores = mx.sym.softmax(x, name=f"{name}_probabilities") if head.probabilities else x
+    return scores if last else mx.sym.Group([scores, mx.sym.BlockGrad(maps), *list(segment.symbol)[1:]])
+
+
+def _read_segment(folder, entry, name, arrays, aux):
+    """A Segment without its head, and the head; the parameters go into `arrays` and `aux`."""
+    prefix = folder / entry["checkpoint"]
+    symbol, found, found_aux, _ = load_checkpoint(prefix)
+    if entry["sha256"] != _digest(prefix):
+        raise FileError(f"{prefix} is not the checkpoint that {folder / 'cascade.json'} was written with: restore it")
+    head = Linear(found.pop(f"{name}_weight").asnumpy(), found.pop(f"{name}_bias").asnumpy(), entry["probabilities"])
+    arrays.update(found)
+    aux.update(found_aux)
+    outputs = [cut(symbol, entry["exit"]), *list(symbol)[2:]]
+    return Segment(mx.sym.Group(outputs), tuple(entry["inputs"]), entry["exit"], tuple(entry["outputs"][2:])), head
+
+
+def _digest(prefix):
+    return {suffix: sha256(f"{prefix}-{suffix}") for suffix in ("symbol.json", "0000.params")}
+
+
+def _as_json(threshold):
+    return None if threshold == np.inf else max(float(threshold), _LOWEST)
+
+
+def _from_json(threshold):
+    return np.inf if threshold is None else float(threshold)

@@ -1,0 +1,47 @@
+"""The talk's optional first step: a linear head on every exit, and the whole network trained through all of them."""
+from mxelm.backbones import Backbone
+from mxelm.graphs import segments
+from mxelm.runtime import mx
+
+
+class HeadsOnAllExits(mx.gluon.HybridBlock):
+    """A backbone with global average pooling and a Dense layer at each exit; gives M scores (batch, n_classes).
+
+    exits: as mxelm.chain.Chain takes them. The backbone's parameters are copied, and train on.
+    Source: Savchenko, Algorithm 2, line 1.
+    """
+
+    def __init__(self, backbone, exits, n_classes):
+        super().__init__()
+        self.backbone = backbone
+        internals = backbone.features.get_internals()
+        ends = [internals[segment.exit] for segment in segments(backbone.features, exits)[:-1]]
+        arg_params, aux_params = backbone.feature_params()
+        with self.name_scope():
+            self.body = mx.gluon.SymbolBlock(mx.sym.Group([*ends, backbone.features]), mx.sym.var("data"))
+            self.body.collect_params().load_dict({**arg_params, **aux_params}, backbone.ctx)
+            self.heads = mx.gluon.nn.HybridSequential()
+            for _ in range(len(ends) + 1):
+                self.heads.add(mx.gluon.nn.HybridSequential())
+                if len(self.heads) <= len(ends):
+                    self.heads[-1].add(mx.gluon.nn.GlobalAvgPool2D())
+                self.heads[-1].add(mx.gluon.nn.Dense(n_classes))
+        self.heads.initialize(mx.init.Xavier(), ctx=backbone.ctx)
+
+    def hybrid_forward(self, F, x):
+        return [head(maps) for head, maps in zip(self.heads, self.body(x))]
+
+    def trained(self):
+        """The backbone with the parameters as they are now, heads left off: a new Backbone."""
+        values = {name: parameter.data().copy() for name, parameter in self.body.collect_params().items()}
+        old = self.backbone
+        aux = {name: values.pop(name) for name in old.features.list_auxiliary_states()}
+        return Backbone(old.name, old.features, values, aux, old.preprocessing, None, ctx=old.ctx,
+                        source={**old.source, "trained": "with a linear head on every exit"})
+
+
+def all_heads(network, x, y):
+    """`mxelm.training.fit`'s forward: cross-entropies (batch,) of all exits added up, and the last exit's scores."""
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    scores = network(x)
+    return sum(loss(s, y) for s in scores), scores[-1]

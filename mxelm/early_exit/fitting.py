@@ -1,0 +1,141 @@
+"""Algorithm 2: classifiers at all exits and their thresholds, from the features of one pass."""
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+
+from mxelm.calibration import RULES as FAR_RULES
+from mxelm.chain import Chain
+from mxelm.early_exit.cascade import Cascade
+from mxelm.early_exit.features import exit_features, stream
+from mxelm.early_exit.heads import classifier, cross_validated, head, held_out, split_rows
+from mxelm.early_exit.rules import far_thresholds, risk_thresholds
+from mxelm.errors import InputError
+
+RULES = (*FAR_RULES, "fixed", "risk")
+SCORES = ("held_out", "cross_validated")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How classifiers and thresholds are made.
+
+    classifier: "svm", "lr", "rf" or a scikit-learn classifier. rule:
+        "paper": Algorithm 2 to the letter: held-out scores, then a refit on all images, after which no promise holds
+        "conformal": the expected false acceptance rate is within alpha
+        "pac": it is so with probability `certainty`
+        "risk": the accuracy lost against the last exit is at most max_loss with probability `certainty`
+        "fixed": `thresholds` as given, one for each early exit
+    scores: "held_out" (a share of the images is set aside, and the promise is exact) or "cross_validated" (all images
+    train; the promise is approximate); None: cross-validated for risk alone. weights: see mxelm.calibration.budgets;
+    None: "paper" for that rule, else "total". confidence: "top" or "margin"; None: "margin" for risk, else "top".
+    fraction: of the images set aside, the talk's 1 - delta. Raises InputError for what is not among these.
+    """
+
+    classifier: Any = "svm"
+    rule: str = "risk"
+    alpha: float = 0.05
+    max_loss: float = 0.005
+    certainty: float = 0.9
+    thresholds: Optional[tuple] = None
+    scores: Optional[str] = None
+    weights: Optional[str] = None
+    confidence: Optional[str] = None
+    fraction: float = 0.3
+    folds: int = 3
+    seed: int = 0
+
+    def __post_init__(self):
+        default = {"scores": "cross_validated" if self.rule == "risk" else "held_out",
+                   "weights": "paper" if self.rule == "paper" else "total",
+                   "confidence": "margin" if self.rule == "risk" else "top"}
+        for name, value in default.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.rule not in RULES:
+            raise InputError(f"the rule of the thresholds is one of {', '.join(RULES)}, not {self.rule!r}")
+        if self.scores not in SCORES:
+            raise InputError(f"scores are one of {', '.join(SCORES)}, not {self.scores!r}")
+        if self.rule == "fixed" and self.thresholds is None:
+            raise InputError("the rule fixed needs thresholds, one for each early exit")
+        for name in ("alpha", "max_loss", "certainty"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+
+
+def fit(backbone, dataset, exits, recipe=None, *, batch=32, skip_bad=False, progress=False):
+    """A Cascade for a Dataset with classes: one pass over the images, then classifiers and thresholds.
+
+    backbone: mxelm.backbones.Backbone. exits: as Chain takes them; the backbone's features are the last exit. A
+    classifier with `partial_fit` is trained during the pass and never sees more than `batch` rows; what is kept of the
+    images is then the features of the held-out ones. Source: Savchenko, Algorithm 2.
+    """
+    recipe = recipe or Recipe()
+    if dataset.kind != "classes" or len(np.unique(dataset.targets)) < 2:
+        raise InputError(f"early exit needs images of two classes or more; {dataset.name} has "
+                         f"{len(np.unique(dataset.targets))} of kind {dataset.kind}")
+    chain = Chain(backbone, exits)
+    options = {"batch": batch, "skip_bad": skip_bad, "progress": progress}
+    if hasattr(recipe.classifier, "partial_fit") and recipe.scores == "held_out":
+        heads, thresholds = _fit_stream(chain, dataset, recipe, options)
+    else:
+        x, rows = exit_features(chain, dataset, **options)
+        heads, thresholds = fit_rows(x, dataset.targets[rows], dataset.n_outputs, recipe, seconds_of(chain),
+                                     names=chain.exits)
+    return Cascade(chain, heads, thresholds, dataset.classes, recipe.confidence)
+
+
+def fit_rows(x, y, n_classes, recipe, seconds=None, *, names=None):
+    """The classifiers' heads and thresholds (M,) from features of all exits.
+
+    x: M arrays (n, d_m). y: int (n,). seconds: (M,) up to each exit, which risk needs. names: the exits'.
+    """
+    if recipe.scores == "held_out":
+        made = [held_out(recipe.classifier, part, y, n_classes, fraction=recipe.fraction, seed=recipe.seed)
+                for part in x]
+        heads, scores, rest = [m[0] for m in made], [m[1] for m in made], made[0][2]
+    else:
+        scores = [cross_validated(recipe.classifier, part, y, n_classes, folds=recipe.folds, seed=recipe.seed)
+                  for part in x]
+        rest = np.arange(len(y))
+    if recipe.rule == "paper" or recipe.scores == "cross_validated":  # line 13: retrain with all
+        heads = [head(classifier(recipe.classifier, recipe.seed).fit(part, y), n_classes) for part in x]
+    return heads, thresholds_of(scores, y[rest], recipe, seconds, names)
+
+
+def thresholds_of(scores, y, recipe, seconds=None, names=None):
+    """The thresholds (M,) of a recipe from scores of rows that the classifiers have not seen, M arrays (n, C)."""
+    if recipe.rule == "fixed":
+        return np.array([*recipe.thresholds, -np.inf])
+    if recipe.rule == "risk":
+        return risk_thresholds(scores, y, recipe.max_loss, seconds, certainty=recipe.certainty,
+                               confidence=recipe.confidence, seed=recipe.seed)
+    return far_thresholds(scores, y, recipe.alpha, rule=recipe.rule, weights=recipe.weights,
+                          confidence=recipe.confidence, pac=recipe.certainty, names=names)
+
+
+def seconds_of(chain, batch=1):
+    """Seconds from the start up to each exit, float64 (M,), measured."""
+    return np.cumsum(chain.seconds(batch, repeats=5))
+
+
+def _fit_stream(chain, dataset, recipe, options):
+    y, n_classes = dataset.targets, dataset.n_outputs
+    _, rest = split_rows(y, recipe.fraction, recipe.seed)
+    aside = np.isin(np.arange(len(y)), rest)
+    fitted = [classifier(recipe.classifier, recipe.seed) for _ in chain.exits]
+    kept = []
+    for x, rows in stream(chain, dataset, **options):
+        train = ~aside[rows]
+        if train.any():
+            for estimator, part in zip(fitted, x):
+                estimator.partial_fit(part[train], y[rows[train]], classes=np.arange(n_classes))
+        if not train.all():
+            kept.append(([part[~train] for part in x], rows[~train]))
+    held, rest = [np.concatenate(part) for part in zip(*(x for x, _ in kept))], np.concatenate([r for _, r in kept])
+    scores = [head(estimator, n_classes)(part) for estimator, part in zip(fitted, held)]
+    thresholds = thresholds_of(scores, y[rest], recipe, seconds_of(chain), chain.exits)
+    if recipe.rule == "paper":
+        for estimator, part in zip(fitted, held):
+            estimator.partial_fit(part, y[rest])
+    return [head(estimator, n_classes) for estimator in fitted], thresholds
