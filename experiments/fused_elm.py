@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from mxelm import backbones, data, fused
 from mxelm.backbones import inception21k
+from mxelm.backbones.features import features_of
 from mxelm.cli import options
 from mxelm.files import atomic_write, make_folder, read_json, write_json
 from mxelm.fused.evaluation import evaluate
-from mxelm.fused.job import extract
 from mxelm.reporting import results
 from mxelm.runtime import mx
 
@@ -71,8 +71,8 @@ def one_seed(backbone, dataset, features, seed, settings):
     """Train and score the fused ELM and every baseline on one split; a dict of figures."""
     learning, test = dataset.per_class(settings["per_class"], seed, settings["test_per_class"])
     start = time.perf_counter()
-    done = fused.fit(backbone, learning, settings["n_neurons"], validation=settings["validation"], seed=seed,
-                     s=settings["scale"], progress=True)
+    done = fused.fit(backbone, learning, n_neurons=settings["n_neurons"], validation=settings["validation"], seed=seed,
+                     spread=settings["scale"], progress=True)
     seconds = time.perf_counter() - start
     score, _ = evaluate(done.predictor, test, progress=True)
     figures = {"seed": seed, "elm": score["accuracy"], "elm_per_class": score["mean_per_class"], "seconds": seconds,
@@ -114,7 +114,7 @@ def caltech101(args):
     kept = args.work / f"{dataset.name}-{backbone.name}-features.npy"
     if not kept.exists():  # for the baselines alone; the fused network stores none
         with atomic_write(kept) as temporary:
-            np.save(temporary, extract(backbone, dataset, progress=True)[0])
+            np.save(temporary, features_of(backbone, dataset, progress=True).rows)
     features, figures = np.load(kept), []
     for seed in range(args.seeds):
         file = args.work / f"{dataset.name}-{backbone.name}-seed-{seed}.json"
@@ -138,8 +138,8 @@ def seconds(args):
     for seed in range(args.seeds):
         learning, _ = dataset.per_class(SETTINGS["per_class"], seed, SETTINGS["test_per_class"])
         start = time.perf_counter()
-        fused.fit(backbone, learning, SETTINGS["n_neurons"], validation=SETTINGS["validation"], seed=seed,
-                  s=SETTINGS["scale"], progress=True)
+        fused.fit(backbone, learning, n_neurons=SETTINGS["n_neurons"], validation=SETTINGS["validation"], seed=seed,
+                  spread=SETTINGS["scale"], progress=True)
         times.append(time.perf_counter() - start)
     conditions = {**SETTINGS, "backbone": backbone.name, "batch": 32, "images": len(learning)}
     return [summary("fused.caltech101.seconds", times, "s", "lower", args, conditions)]
@@ -165,13 +165,13 @@ def claims(args):
 def agreement(args, backbone, dataset, L):
     """Both methods against float64 NumPy on the stored features of the same images."""
     projection = fused.calibrate(backbone, dataset, L)
-    features = extract(backbone, dataset, progress=True)[0].astype(np.float64)
+    features = features_of(backbone, dataset, progress=True).rows.astype(np.float64)
     H, Y = np.tanh(features @ projection.W.T.astype(np.float64)), dataset.target_matrix().astype(np.float64)
     HtH, HtY = H.T @ H, H.T @ Y
     beta = fused.solve(HtH, HtY, 1.0)
     rows = []
     for id, method in (("fused.unfused_agreement", "blas"), ("fused.paper_float32_error", "paper")):
-        state, _ = fused.accumulate(backbone, dataset, projection, method, progress=True)
+        state, _ = fused.accumulate(backbone, dataset, projection, method=method, progress=True)
         own = fused.solve(state.HtH, state.HtY, 1.0)
         errors = {"HtH": relative(state.HtH, HtH), "HtY": relative(state.HtY, HtY), "beta": relative(own, beta),
                   "scores": relative(H @ own, H @ beta)}

@@ -86,12 +86,12 @@ def overhead(s, quick, network):
 
 def head(s, quick, _):
     """The accumulation alone (rows in, sums out) against DSYRK + DGEMM, and the printed way against it."""
-    from mxelm.fused.gram import BLOCK, Sums
+    from mxelm.fused.gram import BLOCK, Gram
     from mxelm.runtime import blas_threads, mx
     L, C, threads = s["n_neurons"], s["n_outputs"], int(os.environ["OMP_NUM_THREADS"])
     H = np.random.default_rng(0).normal(size=(s["batch"], L)).astype(np.float32)
     Y = np.zeros((s["batch"], C), np.float32)
-    sums = Sums(L, C, threads)
+    sums = Gram(L, C, threads)
     mx_H, mx_Y = mx.nd.array(H), mx.nd.array(Y)
     HtH, HtY = mx.nd.zeros((L, L)), mx.nd.zeros((L, C))
 

@@ -42,6 +42,7 @@ import numpy as np
 from ending import in_sentences
 
 from mxelm import gunn
+from mxelm.backbones.gluon import count_parameters
 from mxelm.cli import options
 from mxelm.errors import InputError
 from mxelm.files import make_folder
@@ -82,12 +83,12 @@ def train(args):
 def params(args):
     """Figure 6 row by row, and the original's totals; nothing is trained."""
     network = gunn.gunn15(3, "printed", "step-by-step")
-    total = gunn.count_parameters(network)
+    total = count_parameters(network)
     counts = {**{f"gunn.params.{row['layer']}": row["parameters"] for row in gunn.summary(network)},
               **{f"gunn.params.{name}": count for name, count in total.items()},
-              "gunn.original.params.15": gunn.count_parameters(gunn.original_gunn15(10))["trainable"],
-              "gunn.original.params.15_100": gunn.count_parameters(gunn.original_gunn15(100))["trainable"],
-              "gunn.original.params.18": gunn.count_parameters(gunn.original_gunn18())["trainable"]}
+              "gunn.original.params.15": count_parameters(gunn.original_gunn15(10))["trainable"],
+              "gunn.original.params.15_100": count_parameters(gunn.original_gunn15(100))["trainable"],
+              "gunn.original.params.18": count_parameters(gunn.original_gunn18())["trainable"]}
     return [results.row(id, count, "parameters", "none", command=args.command) for id, count in counts.items()]
 
 

@@ -30,6 +30,7 @@ from knn_baselines import explained, load_mnist, spread
 from timing import in_turn
 from tqdm import tqdm
 
+from mxelm.backbones.gluon import count_parameters
 from mxelm.cli import options
 from mxelm.files import make_folder, read_json, write_json
 from mxelm.knn_slicing import kernels, networks
@@ -50,7 +51,7 @@ def sizes(args):
     for name in networks.NAMES:
         net = networks.network(name)
         net.initialize()
-        count, size = networks.parameter_count(net), networks.engine_bytes(net)
+        count, size = count_parameters(net)["total"], networks.engine_bytes(net)
         rows.append(results.row(f"knn.params.{name}", count, "parameters", "none", command=args.command,
                                 conditions={"poolings": 1 if name == "128" else 2}))
         conditions = {"raw_bytes": size["raw"], "what": "MXNet's file; raw_bytes is four bytes a parameter"}

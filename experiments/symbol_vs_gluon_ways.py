@@ -4,7 +4,8 @@ from collections import namedtuple
 import numpy as np
 
 from mxelm import backbones, runtime
-from mxelm.fused.gluon import FusedELM, features_block
+from mxelm.backbones.gluon import as_block
+from mxelm.fused.gluon import FusedELM
 from mxelm.fused.symbol import fuse
 from mxelm.graphs import bind
 from mxelm.preprocessing import Preprocessing
@@ -65,7 +66,7 @@ def features(name):
     """
     if name.lower() not in runtime.gluoncv.model_zoo.get_model_list():
         backbone = backbones.load(name)
-        return features_block(backbone), backbone.preprocessing.shape
+        return as_block(backbone), backbone.preprocessing.shape
     network = runtime.gluoncv.model_zoo.get_model(name, prefix="network_")
     block = mx.gluon.nn.HybridSequential(prefix="")
     block.add(*(layer for layer in network.features if not isinstance(layer, mx.gluon.nn.Dropout)))

@@ -1,10 +1,41 @@
 """Symbols: cutting at an internal output or into segments, and the guard without which inner heads are wrong."""
 import difflib
 import json
+from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mxelm.errors import InputError
 from mxelm.runtime import mx, without_lines
+
+
+class Node(NamedTuple):
+    """A node of a graph: its operator ("null": a variable), name, attributes (strings), and the (node, output) pairs
+    that it reads; nodes are counted in the graph's own order, in which every node comes after those it reads."""
+
+    op: str
+    name: str
+    attributes: dict
+    inputs: tuple
+
+
+def nodes(symbol):
+    """([Node], heads): the graph behind a Symbol, heads as (node, output) pairs."""
+    graph = json.loads(symbol.tojson())
+    return ([Node(node["op"], node["name"], node.get("attrs", {}), tuple(tuple(entry[:2]) for entry in node["inputs"]))
+             for node in graph["nodes"]], [tuple(head[:2]) for head in graph["heads"]])
+
+
+def keeps_numbers(symbol):
+    """Whether oneDNN's fusion by `optimize_for` is right for a graph: no FullyConnected has two consumers.
+
+    oneDNN fuses a FullyConnected with an Activation behind it, and gives the activated values to its other consumers
+    too. The switch against it that mxelm.runtime sets holds for Module and executor, but not for `optimize_for`.
+    """
+    found, heads = nodes(symbol)
+    consumers = Counter(producer for node in found for producer, _ in node.inputs)
+    consumers.update(producer for producer, _ in heads)
+    return all(consumers[i] == 1 for i, node in enumerate(found) if node.op == "FullyConnected")
 
 
 def cut(symbol, output):

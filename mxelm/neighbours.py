@@ -4,7 +4,7 @@ Neighbours are ordered by (distance, index): of references at one distance the o
 """
 import numpy as np
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice, require_whole
 
 METRICS = ("l2", "cosine")
 WEIGHTS = ("uniform", "distance")
@@ -34,9 +34,7 @@ class References:
     """
 
     def __init__(self, references, metric="l2"):
-        if metric not in METRICS:
-            raise InputError(f"metric {metric!r} is not known: use one of {', '.join(METRICS)}")
-        self.metric = metric
+        self.metric = require_choice("metric", metric, METRICS)
         self._points = _Points(_matrix(references, "references"), metric, "references")
 
     def nearest(self, queries, k, block=None):
@@ -46,12 +44,11 @@ class References:
         if queries.shape[1] != d:
             raise InputError(f"queries have {queries.shape[1]} columns and references {d}: they must come from the "
                              "same features")
-        if not isinstance(k, (int, np.integer)) or not 1 <= k <= n:
-            raise InputError(f"k must be an integer from 1 to the number of references, {n}; got {k}")
+        k = require_whole("k, the number of neighbours among the references,", k, 1, n)
         centres = _Points(queries, self.metric, "queries")
         squared, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-        if block is not None and (not isinstance(block, (int, np.integer)) or block < 1):
-            raise InputError(f"block must be a number of queries from 1, got {block}")
+        if block is not None:
+            require_whole("block, a number of queries,", block)
         block = block or max(1, min(_SCREEN // n, 4 * _CHUNK // d))
         for start in range(0, len(queries), block):
             rows, candidates = np.arange(start, min(start + block, len(queries))), 2 * k + 16

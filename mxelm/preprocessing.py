@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice
 from mxelm.pixels import are_pixels, as_pixels
 from mxelm.runtime import require_cv2
 
@@ -33,9 +33,9 @@ class Preprocessing:
     channel_order: str = "RGB"
 
     def __post_init__(self):
-        _choose("resize rule", self.resize, RESIZE_RULES)
-        _choose("interpolation", self.interpolation, INTERPOLATIONS)
-        _choose("channel order", self.channel_order, CHANNEL_ORDERS)
+        require_choice("resize rule", self.resize, RESIZE_RULES)
+        require_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        require_choice("channel order", self.channel_order, CHANNEL_ORDERS)
         object.__setattr__(self, "size", self._checked_size())
         object.__setattr__(self, "short_side", self._checked_short_side())
         for name in ("mean", "scale"):
@@ -170,8 +170,3 @@ class Preprocessing:
         if "size" in changes:
             changes.setdefault("short_side", None)
         return dataclasses.replace(self, **changes)
-
-
-def _choose(what, value, allowed):
-    if value not in allowed:
-        raise InputError(f"{what} {value!r} is not known: use one of {', '.join(allowed)}")

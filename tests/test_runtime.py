@@ -249,8 +249,20 @@ def test_every_public_name_is_there():
     for name in mxelm.__all__:
         assert getattr(mxelm, name) is not None
     assert dir(mxelm) == sorted(mxelm.__all__)
-    from mxelm import backbones, data
-    assert mxelm.load_data is data.load and mxelm.load_backbone is backbones.load
+
+
+@pytest.mark.parametrize("package", ["mxelm", *(f"mxelm.{room}" for room in (
+    "backbones", "data", "fused", "gunn", "knn_slicing", "training"))])
+def test_every_name_of_a_package_is_there_and_listed(package):
+    found = importlib.import_module(package)
+    assert found.__all__ and all(getattr(found, name) is not None for name in found.__all__)
+    assert set(dir(found)) == set(found.__all__)
+
+
+def test_what_needs_no_mxnet_loads_none():
+    code = ("import sys, mxelm; mxelm.ELMClassifier, mxelm.data, mxelm.fused, mxelm.gunn, mxelm.knn_slicing; "
+            "from mxelm.knn_slicing.engine import Engine; print('mxnet' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("module", [mxelm, runtime])

@@ -8,6 +8,7 @@ from mxelm.backbones.graph_parameters import check_parameters, infer_shapes, is_
 from mxelm.errors import InputError
 from mxelm.graphs import bind as bind_graph
 from mxelm.graphs import cut as cut_at
+from mxelm.graphs import nodes
 from mxelm.runtime import context, mx
 
 _BATCH = 32
@@ -107,15 +108,13 @@ def graph_digest(symbol):
 
     Names of inner nodes, nodes that no output needs and the stamp of MXNet's version do not count.
     """
-    graph = json.loads(symbol.tojson())
-    nodes = []
-    for node in graph["nodes"]:
-        variable = node["op"] == "null"
-        attributes = {} if variable else {k: v for k, v in node.get("attrs", {}).items() if not k.startswith("__")}
-        nodes.append([node["op"], node["name"] if variable else "", sorted(attributes.items()),
-                      [entry[:2] for entry in node["inputs"]]])
-    heads = [entry[:2] for entry in graph["heads"]]
-    return hashlib.sha256(json.dumps([nodes, heads]).encode()).hexdigest()
+    found, heads = nodes(symbol)
+    canonical = []
+    for node in found:
+        variable = node.op == "null"
+        attributes = {} if variable else {k: v for k, v in node.attributes.items() if not k.startswith("__")}
+        canonical.append([node.op, node.name if variable else "", sorted(attributes.items()), node.inputs])
+    return hashlib.sha256(json.dumps([canonical, heads]).encode()).hexdigest()
 
 
 def _params_digest(arrays):

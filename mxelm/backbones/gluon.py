@@ -1,10 +1,14 @@
-"""Gluon networks as backbones: any HybridBlock, and GluonCV's model zoo."""
+"""Gluon networks as backbones and backbones as Gluon blocks: any HybridBlock, and GluonCV's model zoo."""
 import difflib
-import json
+from pathlib import Path
+
+import numpy as np
 
 from mxelm.backbones.backbone import Backbone
+from mxelm.backbones.checkpoint import save_checkpoint
 from mxelm.backbones.graph_parameters import is_input
 from mxelm.errors import FileError, InputError
+from mxelm.graphs import nodes
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
@@ -47,6 +51,56 @@ def zoo(name, pretrained=False, preprocessing=None, ctx="cpu", cut=None, **kwarg
     source = {"model": f"gluoncv.model_zoo {name}", "pretrained": bool(pretrained)}
     return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut or _classifier_input(symbol, name),
                     classes, source, ctx)
+
+
+def as_block(backbone):
+    """The features of a Backbone as a gluon.SymbolBlock on its context, images -> X, with a copy of its parameters."""
+    block = mx.gluon.SymbolBlock(backbone.features, mx.sym.var("data", dtype="float32"))
+    arg_params, aux_params = backbone.feature_params()
+    block.collect_params().load_dict({**arg_params, **aux_params}, backbone.ctx)
+    return block
+
+
+def save_block(block, prefix, preprocessing, classes, **source):
+    """Write a classifier, an initialised HybridBlock, as PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json.
+
+    preprocessing: Preprocessing. classes: names, one a score. source: JSON-able, into the sidecar.
+    Raises FileError where nothing could be written, InputError for another number of names than of scores.
+    """
+    traced = from_block(block, preprocessing, classes=classes, name=Path(prefix).name)
+    if len(classes) != traced.n_features:
+        raise InputError(f"{len(classes)} names of classes do not fit a network of {traced.n_features} scores")
+    save_checkpoint(prefix, traced.symbol, traced.arg_params, traced.aux_params,
+                    {**preprocessing.to_json(), "classes": list(classes), **source})
+
+
+def output_name(block, child):
+    """The name of the output of a block's child ("pool2", "features.3"); other names are left to the graph.
+
+    Raises InputError for a child that gives no single output.
+    """
+    layer = block
+    for part in (child or "").split("."):
+        layer = getattr(layer, "_children", {}).get(part)
+    if layer is None:
+        return child
+    seen = []
+    hook = layer.register_forward_hook(lambda block, inputs, output: seen.append(output))
+    try:
+        block(mx.sym.var("data"))
+    finally:
+        hook.detach()
+    if not seen or not isinstance(seen[-1], mx.sym.Symbol):
+        raise InputError(f"the network's child {child!r} gives no single output to cut at: name another layer")
+    return seen[-1].list_outputs()[0]
+
+
+def count_parameters(block):
+    """Numbers of parameters: dict of total, trainable and non_trainable (BatchNorm's running statistics)."""
+    sizes = {name: (int(np.prod(p.shape)), p.grad_req != "null") for name, p in block.collect_params().items()}
+    trainable = sum(size for size, learnt in sizes.values() if learnt)
+    total = sum(size for size, _ in sizes.values())
+    return {"total": total, "trainable": trainable, "non_trainable": total - trainable}
 
 
 def _trace(block, shape, name):
@@ -99,9 +153,10 @@ def _usual_preprocessing(name):
 
 
 def _classifier_input(symbol, name):
-    nodes = json.loads(symbol.tojson())["nodes"]
-    classifiers = [node for node in nodes if node["op"] == "FullyConnected"]
+    found, _ = nodes(symbol)
+    classifiers = [node for node in found if node.op == "FullyConnected"]
     if not classifiers:
         raise InputError(f"{name} has no FullyConnected layer, before which its features would be: give cut, the name "
                          f"of an output such as {symbol.get_internals().list_outputs()[-3]}")
-    return f"{nodes[classifiers[-1]['inputs'][0][0]]['name']}_output"
+    producer, _ = classifiers[-1].inputs[0]
+    return f"{found[producer].name}_output"

@@ -22,8 +22,9 @@ def run(args):
     class_weight = fused.balanced(dataset) if args.class_weight else None
     if args.shard:
         dataset = dataset.shard(*args.shard)
-    state, skipped = fused.accumulate(backbone, dataset, projection, args.method, args.batch, args.skip_bad,
-                                      class_weight, args.out, args.resume, args.twin, progress=not args.json)
+    state, skipped = fused.accumulate(backbone, dataset, projection, method=args.method, batch=args.batch,
+                                      skip_bad=args.skip_bad, class_weight=class_weight, save=args.out,
+                                      resume=args.resume, interface=args.interface, progress=not args.json)
     return {"state": args.out, **options.state_summary(state), "skipped": [list(entry) for entry in skipped]}
 
 

@@ -39,7 +39,7 @@ def measure(seed=0, progress=False):
     from mxelm.fused.evaluation import evaluate
     learning, test = data.load("digits").split(TEST, seed)
     backbone = backbones.load("inception_small")
-    done = fused.fit(backbone, learning, NEURONS, seed=seed, progress=progress)
+    done = fused.fit(backbone, learning, n_neurons=NEURONS, seed=seed, progress=progress)
     score, _ = evaluate(done.predictor, test, progress=progress)
     ridge = RidgeClassifier().fit(_pixels(learning), learning.targets)
     return done, {"accuracy": score["accuracy"], "ridge_raw": float(ridge.score(_pixels(test), test.targets)),

@@ -1,17 +1,13 @@
 """mxelm distribute: accumulate on several workers at once, here or on several machines."""
 import argparse
-import json
-import os
-import sys
-import traceback
 from pathlib import Path
 
 from mxelm.cli import options
-from mxelm.errors import FileError, InputError, MxelmError
+from mxelm.errors import FileError, InputError
 
 # The options that a work folder belongs to: with others, its shards would be of another run.
 _BELONGING = ("images", "data", "root", "split", "kind", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing",
-              "neurons", "scale", "seed", "like", "method", "twin", "batch")
+              "neurons", "spread", "seed", "like", "method", "interface", "batch")
 
 
 def add_arguments(parser):
@@ -40,46 +36,24 @@ def run(args):
         raise InputError(f"{dataset.name} has {len(dataset)} images: too few for {args.workers} workers")
     projection = _projection(args, dataset)
     from mxelm.fused import distributed
-    job = {"arguments": {**vars(args), "json": True}, "projection": projection}
-    done = distributed.launch("mxelm.cli.distribute", job, args.work, args.workers, args.servers, args.hosts,
-                              args.address, args.timeout)
+    done = distributed.launch(job_of(args, projection), args.work, args.workers, servers=args.servers,
+                              hosts=args.hosts, address=args.address, timeout=args.timeout)
     return {"state": args.out, "n_samples": sum(part["n_samples"] for part in done),
             "shards": [part["n_samples"] for part in done], "servers": args.servers, "work": args.work,
             "skipped": [entry for part in done for entry in part["skipped"]]}
+
+
+def job_of(args, projection):
+    """What every worker is told, JSON-able."""
+    return {"data": options.data_arguments(args), "backbone": options.backbone_arguments(args),
+            "projection": projection, "out": args.out,
+            "options": {name: getattr(args, name) for name in ("method", "batch", "skip_bad", "interface")}}
 
 
 def show(result):
     options.show_skipped(result)
     print(f"{result['state']}: {result['n_samples']} images, from shards of {', '.join(map(str, result['shards']))}")
     print(f"{result['work']} still holds the shards; remove it when it is not needed any more")
-
-
-def work(job):
-    """A worker's part; an error ends this process at once, since MXNet's orderly end waits for the other workers."""
-    try:
-        _work(job)
-    except MxelmError as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(1)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-
-
-def _work(job):
-    from mxelm import fused
-    from mxelm.fused import distributed
-    args, i = argparse.Namespace(**job["arguments"]), job["shard"]
-    exchange = distributed.Exchange()
-    print(json.dumps({"connected": i}), flush=True)
-    dataset, backbone = options.load_data(args), options.load_backbone(args)
-    projection = fused.Projection.from_json(job["projection"])
-    state, skipped = distributed.accumulate_shard(exchange, backbone, dataset, projection, i, args.work, args.method,
-                                                  args.batch, args.skip_bad, args.twin)
-    print(json.dumps({"n_samples": state.n_samples, "skipped": skipped}), flush=True)
-    total = distributed.add_up(exchange, state, i, len(dataset))
-    if total is not None:
-        total.save(args.out)
 
 
 def _projection(args, dataset):

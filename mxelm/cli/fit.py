@@ -21,8 +21,9 @@ def run(args):
     dataset = options.load_data(args)
     backbone = options.load_backbone(args)
     given = options.projection(args, backbone, dataset) if args.like else None
-    done = fused.fit(backbone, dataset, args.neurons, args.l2, args.validation, args.seed, args.scale, given,
-                     args.method, args.batch, args.skip_bad, args.twin, progress=not args.json)
+    done = fused.fit(backbone, dataset, n_neurons=args.neurons, l2=args.l2, validation=args.validation, seed=args.seed,
+                     spread=args.spread, projection=given, method=args.method, batch=args.batch,
+                     skip_bad=args.skip_bad, interface=args.interface, progress=not args.json)
     done.predictor.save(args.out)
     if args.state:
         done.state.save(args.state)

@@ -26,10 +26,15 @@ def add_data(parser):
 def load_data(args):
     """The Dataset that --images or --data names."""
     from mxelm import data
+    return data.load(**data_arguments(args), progress=not args.json)
+
+
+def data_arguments(args):
+    """What --images or --data and the options beside them say, as arguments of `data.load`, JSON-able."""
     given = {name: getattr(args, name) for name in ("split", "kind") if getattr(args, name)}
     # with ./ in front, a folder called digits is not taken for the known set
     name = args.data if args.images is None else os.path.join(os.curdir, args.images)
-    return data.load(name, root=args.root, download=args.download, progress=not args.json, **given)
+    return {"name": name, "root": args.root, "download": args.download, **given}
 
 
 def add_backbone(parser):
@@ -46,12 +51,19 @@ def load_backbone(args):
     """The Backbone that `add_backbone`'s options name."""
     from mxelm import backbones
     from mxelm.backbones.loading import resolve
-    from mxelm.files import read_json
     from mxelm.preprocessing import Preprocessing
     if Path(resolve(args.checkpoint)).resolve() == Path(args.out).resolve():
         raise InputError(f"--out {args.out} is the checkpoint that is read: choose another, or it would be overwritten")
-    given = Preprocessing.from_json(read_json(args.preprocessing)) if args.preprocessing else None
-    return backbones.load(args.checkpoint, args.epoch, cut=args.cut, preprocessing=given, ctx=args.ctx)
+    given = backbone_arguments(args)
+    preprocessing = given.pop("preprocessing")
+    return backbones.load(**given, preprocessing=preprocessing and Preprocessing.from_json(preprocessing))
+
+
+def backbone_arguments(args):
+    """What `add_backbone`'s options say, as arguments of `backbones.load`, JSON-able: preprocessing too, or None."""
+    from mxelm.files import read_json
+    return {"prefix": args.checkpoint, "epoch": args.epoch, "cut": args.cut, "ctx": args.ctx,
+            "preprocessing": read_json(args.preprocessing) if args.preprocessing else None}
 
 
 def add_ctx(parser):
@@ -61,11 +73,12 @@ def add_ctx(parser):
 def add_elm(parser):
     """W and the way of accumulation."""
     parser.add_argument("--neurons", type=positive, default=4096, help="hidden neurons L; fewer may be chosen later")
-    parser.add_argument("--scale", type=float, default=1.0, help="standard deviation of XW, which sets W's scale")
+    parser.add_argument("--spread", type=float, default=1.0, help="standard deviation of XW, which sets W's scale")
     parser.add_argument("--seed", type=seed, default=0, help="of W and of splits")
     parser.add_argument("--like", metavar="STATE", help="use the W of this state")
     parser.add_argument("--method", choices=("blas", "paper"), default="blas", help="paper: float32, as printed")
-    parser.add_argument("--twin", choices=("symbol", "gluon"), default="symbol", help="a Module, or a hybridized block")
+    parser.add_argument("--interface", choices=("symbol", "gluon"), default="symbol",
+                        help="MXNet's: a Module over a Symbol, or a hybridized Gluon block")
     parser.add_argument("--batch", type=positive, default=32, help="images a batch")
 
 
@@ -77,7 +90,7 @@ def projection(args, backbone, dataset):
         if origin is None:
             raise InputError(f"{args.like} does not say which W it was made with")
         return origin.projection
-    return fused.calibrate(backbone, dataset, args.neurons, args.scale, args.seed)
+    return fused.calibrate(backbone, dataset, args.neurons, spread=args.spread, seed=args.seed)
 
 
 def load_state(path):

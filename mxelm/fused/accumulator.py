@@ -6,10 +6,10 @@ from collections import namedtuple
 
 import numpy as np
 
-from mxelm.errors import InputError
-from mxelm.fused.gram import Sums
-from mxelm.fused.symbol import fuse, hidden_layer
-from mxelm.graphs import bind
+from mxelm.errors import InputError, require_choice
+from mxelm.fused.gluon import bind_gluon
+from mxelm.fused.gram import Gram
+from mxelm.fused.symbol import bind_symbol
 from mxelm.runtime import mx
 
 Batch = namedtuple("Batch", ["data"])
@@ -55,7 +55,7 @@ class BlasAccumulator:
 
     def __init__(self, bind, backbone, projection, n_outputs, batch):
         self.model = bind(backbone, projection, batch)
-        self.sums = Sums(projection.n_neurons, n_outputs, threads=1)
+        self.sums = Gram(projection.n_neurons, n_outputs, threads=1)
         self.waiting = None  # targets of the batch that MXNet is computing
 
     def add(self, data, y, weight=None):
@@ -88,6 +88,7 @@ class BlasAccumulator:
 
 
 METHODS = {"blas": BlasAccumulator, "paper": PaperAccumulator}
+INTERFACES = {"symbol": bind_symbol, "gluon": bind_gluon}
 
 
 class FusedAccumulator:
@@ -95,14 +96,14 @@ class FusedAccumulator:
 
     backbone: Backbone. projection: Projection (W is fixed before the first update). n_outputs: columns of Y.
     method: "blas" (default: float64 whatever the network computes in) or "paper" (as printed, float32).
-    twin: "symbol" (a Module) or "gluon" (the same graph as a hybridized block).
+    interface: "symbol" (a Module) or "gluon" (the same graph as a hybridized block).
     batch: rows bound at first; any number of rows may come later.
     Source: Arcada, section 2 step 4: A <- A + A*, B <- B + B*.
     """
 
-    def __init__(self, backbone, projection, n_outputs, method="blas", batch=32, twin="symbol"):
-        if method not in METHODS:
-            raise InputError(f"method {method!r} is not known: use one of {', '.join(METHODS)}")
+    def __init__(self, backbone, projection, n_outputs, *, method="blas", batch=32, interface="symbol"):
+        require_choice("method", method, METHODS)
+        require_choice("interface", interface, INTERFACES)
         if projection.n_features != backbone.n_features:
             raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
         taken = {"W", "Y", "beta"} & set(backbone.features.list_arguments())
@@ -110,7 +111,7 @@ class FusedAccumulator:
             raise InputError(f"{backbone.name} has a parameter called {min(taken)}, as the ELM does: rename it")
         self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
         self._shape = backbone.preprocessing.shape
-        self._sums = METHODS[method](_binder(twin), backbone, projection, n_outputs, batch)
+        self._sums = METHODS[method](INTERFACES[interface], backbone, projection, n_outputs, batch)
 
     def update(self, data, y, weight=None):
         """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.
@@ -157,26 +158,3 @@ class FusedAccumulator:
         """Go on from the sums of an ELMState."""
         self._sums.restore(state.HtH, state.HtY)
         self.n_samples, self.yty = state.n_samples, state.yty
-
-
-def bind_symbol(backbone, projection, batch, n_outputs=None):
-    """A Module of H, or of the printed graph where n_outputs (columns of Y) is given, W among its parameters.
-
-    Source: Arcada, section 3: "fixed hidden matrix W is added to pre-trained model parameter".
-    """
-    shapes = {"data": (batch, *backbone.preprocessing.shape)}
-    if n_outputs is not None:
-        shapes["Y"] = (batch, n_outputs)
-    layer = hidden_layer if n_outputs is None else fuse
-    arg_params, aux_params = backbone.feature_params()
-    return bind(layer(backbone.features, projection.n_neurons), shapes,
-                {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, backbone.ctx)
-
-
-def _binder(twin):
-    if twin == "symbol":
-        return bind_symbol
-    if twin == "gluon":
-        from mxelm.fused.gluon import bind_gluon
-        return bind_gluon
-    raise InputError(f"twin {twin!r} is not known: use symbol or gluon")

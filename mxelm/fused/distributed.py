@@ -1,75 +1,32 @@
 """Accumulation on several workers, whose sums meet in MXNet's own engine: kvstore 'dist_sync' (ps-lite).
 
 Each worker streams its shard and pushes its sums once, at the end; the servers add them; worker 1 pulls the totals.
-The kvstore rounds float64 to float32, but adds whole numbers up to 2**24 exactly. So every number is cut into slices
-that are whole numbers, on a scale that all workers share. Sums of whole numbers do not depend on the order in which
-workers come either: the result is the same bit for bit, whoever is first.
-Reading order: `slices` and `joined`, then `add_up` (a worker), then `launch` (who starts and watches them all).
+The kvstore rounds float64 to float32, but adds whole numbers up to 2**24 exactly, which is what `exact_sums` makes of
+every number. Reading order: `exact_sums`, then `work` and `add_up` (a worker), then `launch` (who starts them all).
 """
-import contextlib
 import hashlib
 import json
-import logging
 import os
-import shlex
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
+import traceback
 from pathlib import Path
 
 import numpy as np
 
+from mxelm import backbones, data
 from mxelm.errors import InputError, MxelmError
 from mxelm.files import remove_leftovers
+from mxelm.fused.exact_sums import exponent, joined, slice_bits, slices
 from mxelm.fused.passes import accumulate
+from mxelm.fused.projection import Projection
 from mxelm.fused.state import ELMState, sorted_digests
+from mxelm.preprocessing import Preprocessing
+from mxelm.processes import Child, watch
 from mxelm.runtime import mx
 
-KEPT_BITS = 60  # of each number, counted from the highest bit of the largest number in its matrix
 _LOWEST, _HIGHEST = -1073, 1024  # binary exponents of float64, as frexp counts them
-CONNECT_SECONDS = 300.0  # for all workers to find each other
 LOOPBACK = "127.0.0.1"
-
-log = logging.getLogger(__name__)
-
-
-def exponent(values):
-    """The least e with all |values| < 2**e; None where all are zero. InputError where one is not finite."""
-    if not np.isfinite(values).all():
-        raise InputError("the sums of this shard hold NaN or infinity: check the network's weights and its images")
-    largest = np.abs(values).max()
-    return int(np.frexp(largest)[1]) if largest else None
-
-
-def slice_bits(workers):
-    """(bits of a slice, number of slices): as many of them added up stay below 2**24, with a bit to spare."""
-    bits = 24 - (workers - 1).bit_length() - 1
-    return bits, -(-KEPT_BITS // bits)
-
-
-def slices(values, exponent, workers):
-    """Yield float64 `values`, all below 2**exponent, as float32 arrays of whole numbers, the highest bits first.
-
-    What is lost lies below 2**(exponent - KEPT_BITS - 1).
-    """
-    bits, count = slice_bits(workers)
-    rest = np.ldexp(values, bits - exponent)
-    for k in range(count):
-        part = np.rint(rest) if k == count - 1 else np.trunc(rest)
-        yield part.astype(np.float32)
-        rest = np.ldexp(rest - part, bits)
-
-
-def joined(sums, exponent, workers):
-    """float64 numbers from the sums of all workers' slices; `sums` come as float32 arrays, the lowest bits first."""
-    bits, _ = slice_bits(workers)
-    total = 0.0
-    for part in sums:
-        total = np.ldexp(total + part.astype(np.float64), -bits)
-    return np.ldexp(total, exponent)
 
 
 class Exchange:
@@ -113,10 +70,10 @@ class Exchange:
         return [int(np.flatnonzero(row)[-1]) + _LOWEST if row.any() else 0 for row in self.get(name)]
 
 
-def accumulate_shard(exchange, backbone, dataset, projection, i, folder, method="blas", batch=32, skip_bad=False,
-                     twin="symbol"):
+def accumulate_shard(exchange, backbone, dataset, projection, i, folder, **options):
     """(state, skipped) of shard i (from 1) of `dataset`, kept in `folder`; returned at once where it is there.
 
+    options: of `accumulate`.
     Raises InputError, before the pass, where the workers' data sets, backbones or projections differ, and where
     there are fewer samples than workers.
     """
@@ -126,8 +83,7 @@ def accumulate_shard(exchange, backbone, dataset, projection, i, folder, method=
                dataset.classes, dataset.ids, hashlib.sha256(dataset.targets.tobytes()).hexdigest()]
     exchange.require_same(json.dumps(belongs), "data set, backbone and W")
     shard = dataset.shard(i, exchange.workers)
-    return accumulate(backbone, shard, projection, method, batch, skip_bad,
-                      save=shard_path(folder, i, exchange.workers), resume=True, twin=twin)
+    return accumulate(backbone, shard, projection, save=shard_path(folder, i, exchange.workers), resume=True, **options)
 
 
 def shard_path(folder, i, workers):
@@ -174,94 +130,61 @@ def _total(exchange, sums, lower, origin):
     return ELMState(HtH, sums["HtY"], n_samples, float(sums["yty"][0]), origin, samples)
 
 
-# What a child runs. It reads its job from stdin, and when stdin ends, because whoever started it is gone, so does it.
-# The roles of scheduler and server run inside the import of MXNet.
-CHILD = """
-import importlib, json, os, sys, threading
-job = json.loads(sys.stdin.readline())
-os.environ.update(job["environment"])
-threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
-if os.environ["DMLC_ROLE"] == "worker":
-    importlib.import_module(job["module"]).work(job)
-else:
-    importlib.import_module("mxelm.runtime").mx
-"""
+def work(job):
+    """A worker's part; an error ends this process at once, since MXNet's orderly end waits for the other workers.
 
-
-class Child:
-    """A scheduler, server or worker in a process of its own, here or (by ssh) on another machine.
-
-    name: what it is called in messages and in the list of processes. host: None for here.
+    job: dict of "shard", number from 1; "data" and "backbone", arguments of `data.load` and `backbones.load` (of the
+    latter "preprocessing" as JSON); "projection", JSON; "options" of `accumulate`; "folder" of shards; "out", path of
+    the state of all. Reports go to stdout, a JSON line when connected and one when the shard is finished.
     """
-
-    def __init__(self, name, job, host=None):
-        self.name, self.is_worker = name, name.startswith("worker")
-        self._said, self._complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `stop` closes
-        command = [sys.executable, "-c", CHILD, name]
-        if host is not None:
-            command = ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "--", host,
-                       f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}"]
-        # a session of its own: Ctrl-C reaches the one who watches, which then ends them all
-        try:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._said,
-                                            stderr=self._complained, start_new_session=True)
-        except OSError as error:
-            raise MxelmError(f"{name} cannot be started: {command[0]}: {error.strerror}") from None
-        with contextlib.suppress(BrokenPipeError):  # it is dead already, which its exit code will tell
-            self.process.stdin.write(json.dumps(job).encode() + b"\n")
-            self.process.stdin.flush()
-
-    def reports(self):
-        """The JSON lines it has printed so far."""
-        lines = _content(self._said).split(b"\n")[:-1]
-        return [json.loads(line) for line in lines if line.startswith(b"{")]
-
-    def failure(self):
-        """How it ended, in words, or None while it runs or has ended well."""
-        code = self.process.poll()
-        if not code:
-            return None
-        complaint = _content(self._complained).decode(errors="replace")
-        log.info("stderr of %s:\n%s", self.name, complaint)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        last = [line.strip() for line in complaint.splitlines() if line.strip() and "[bt]" not in line]
-        return f"{self.name} {how}" + (f" ({last[-1]})" if last else "")
-
-    def stop(self):
-        """End it now, if it has not ended."""
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self._said.close()
-        self._complained.close()
+    try:
+        _work(job)
+    except MxelmError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
-def launch(module, job, folder, workers, servers=1, hosts=(), address=LOOPBACK, timeout=None):
+def _work(job):
+    i, exchange = job["shard"], Exchange()
+    print(json.dumps({"connected": i}), flush=True)
+    given = job["backbone"].pop("preprocessing")
+    preprocessing = None if given is None else Preprocessing.from_json(given)
+    dataset, backbone = data.load(**job["data"]), backbones.load(**job["backbone"], preprocessing=preprocessing)
+    state, skipped = accumulate_shard(exchange, backbone, dataset, Projection.from_json(job["projection"]), i,
+                                      job["folder"], **job["options"])
+    print(json.dumps({"n_samples": state.n_samples, "skipped": skipped}), flush=True)
+    total = add_up(exchange, state, i, len(dataset))
+    if total is not None:
+        total.save(job["out"])
+
+
+def launch(job, folder, workers, *, servers=1, hosts=(), address=LOOPBACK, timeout=None):
     """Start a scheduler, servers and workers, watch them to the end, and return each worker's last report.
 
-    module: name of the module whose `work(job)` does a worker's part; it prints a JSON line when it is connected and
-    one when its shard is finished. job: JSON-able dict, which every worker gets with "shard": its number from 1.
-    folder: where shards are kept. hosts: machines, reached by ssh, that the workers but the first take turns on.
+    job: what `work` takes, but for "shard" and "folder". folder: where shards are kept.
+    hosts: machines, reached by ssh, that the workers but the first take turns on.
     address: of this machine, as the others reach it. timeout: seconds for the whole job, None for no limit.
     Raises MxelmError, with every child ended, as soon as one fails, and when time is over.
     """
     on_machine = -(-(workers - 1) // len(hosts)) if hosts else workers
     common = _environment(workers, servers, address, max(1, on_machine))
-    children = []
+    here = {**common, "DMLC_NODE_HOST": address}
+    serving = {"module": "mxelm.runtime", "function": "mx"}  # scheduler and servers run inside the import of MXNet
+    children, working = [], []
     try:
-        roles = [("scheduler", "scheduler", None)]
-        roles += [(f"server {i}", "server", None) for i in range(1, servers + 1)]
-        roles += [(f"worker {i}", "worker", hosts[(i - 2) % len(hosts)] if hosts and i > 1 else None)
-                  for i in range(1, workers + 1)]
-        for name, role, host in roles:
-            own = {"DMLC_ROLE": role, **({} if host else {"DMLC_NODE_HOST": address})}
-            children.append(Child(name, {**job, "module": module, "environment": {**common, **own},
-                                         "shard": int(name.split()[-1]) if role == "worker" else None}, host))
-        _watch(children, timeout)
-        return [child.reports()[-1] for child in children if child.is_worker]
+        for name, role in [("scheduler", "scheduler"), *((f"server {i}", "server") for i in range(1, servers + 1))]:
+            children.append(Child(name, {**serving, "environment": {**here, "DMLC_ROLE": role}}))
+        for i in range(1, workers + 1):
+            host = hosts[(i - 2) % len(hosts)] if hosts and i > 1 else None
+            own = {**job, "module": "mxelm.fused.distributed", "function": "work", "shard": i, "folder": str(folder),
+                   "environment": {**(common if host else here), "DMLC_ROLE": "worker"}}
+            working.append(Child(f"worker {i}", own, host))
+            children.append(working[-1])
+        watch(children, working, timeout)
+        return [child.reports()[-1] for child in working]
     except MxelmError as error:
         raise MxelmError(f"{error}; finished parts are in {folder}, and the same command goes on from them") from None
     finally:
@@ -269,26 +192,6 @@ def launch(module, job, folder, workers, servers=1, hosts=(), address=LOOPBACK, 
             child.stop()
         for i in range(1, workers + 1):
             remove_leftovers(shard_path(folder, i, workers))
-
-
-def _watch(children, timeout):
-    """Return when all workers have ended well; MxelmError when one child fails or time is over."""
-    started, workers = time.monotonic(), [child for child in children if child.is_worker]
-    while any(child.process.poll() is None for child in workers):
-        failures = list(filter(None, (child.failure() for child in children)))
-        if failures:
-            raise MxelmError(failures[0])
-        seconds = time.monotonic() - started
-        missing = [child.name for child in workers if not child.reports()]
-        if missing and seconds > CONNECT_SECONDS:
-            raise MxelmError(f"{', '.join(missing)} did not connect within {CONNECT_SECONDS:g} s")
-        if timeout is not None and seconds > timeout:
-            late = [child.name for child in workers if len(child.reports()) < 2] or ["the exchange of sums"]
-            raise MxelmError(f"after {timeout:g} s {', '.join(late)} had not finished")
-        time.sleep(0.1)
-    failures = list(filter(None, (child.failure() for child in workers)))
-    if failures:
-        raise MxelmError(failures[0])
 
 
 def _environment(workers, servers, address, on_machine):
@@ -302,7 +205,3 @@ def _environment(workers, servers, address, on_machine):
     threads = max(1, len(os.sched_getaffinity(0)) // on_machine)
     return {"DMLC_PS_ROOT_URI": address, "DMLC_PS_ROOT_PORT": str(port), "DMLC_NUM_WORKER": str(workers),
             "DMLC_NUM_SERVER": str(servers), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-
-
-def _content(file):
-    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)

@@ -2,8 +2,8 @@
 import numpy as np
 from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
 
+from mxelm.backbones.features import features_of
 from mxelm.errors import InputError
-from mxelm.fused.job import extract
 from mxelm.fused.predictor import decide
 
 
@@ -19,8 +19,8 @@ def evaluate(predictor, dataset, skip_bad=False, progress=False):
     if unknown or dataset.kind != predictor.kind:
         raise InputError(f"the model was trained on {predictor.kind} {names[:5]}..., the set {dataset.name} has "
                          f"{dataset.kind} {(unknown or list(dataset.classes))[:5]}")
-    scores, rows, skipped = extract(predictor.network, dataset, skip_bad=skip_bad, progress=progress,
-                                    description="evaluate")
+    scores, rows, skipped = features_of(predictor.network, dataset, skip_bad=skip_bad, progress=progress,
+                                        description="evaluate")
     dataset = dataset.take(rows)
     result = {"n_samples": len(dataset), "skipped": [list(entry) for entry in skipped]}
     columns = np.array([names.index(name) for name in dataset.classes])

@@ -1,14 +1,13 @@
-"""The Gluon twin of the fused graph: the same layers, names and numbers as a HybridBlock.
+"""The fused graph in Gluon: the same layers, names and numbers as `mxelm.fused.symbol`, as a HybridBlock.
 
 `FusedELM` is Arcada's listing once more, with F for mx.sym: traced to a Symbol it is the graph of `fuse`, node for
 node. It runs as it stands, hybridized, exported, or with the fused backend, `optimize_for(..., backend="MKLDNN")`:
 then bit for bit as a Module does, for inference only (MXNet 1.9.1 lets one train such a block, and every gradient is
 zero). Source: Arcada, sections 2 and 3.
 """
-import json
-from collections import Counter
-
 from mxelm.backbones.checkpoint import save_checkpoint
+from mxelm.backbones.gluon import as_block
+from mxelm.graphs import keeps_numbers
 from mxelm.runtime import mx
 
 
@@ -66,33 +65,13 @@ class FusedELM(HiddenLayer):
         return HH, HY
 
 
-def features_block(backbone):
-    """The features of a Backbone as a gluon.SymbolBlock on its context, images -> X, with a copy of its parameters."""
-    block = mx.gluon.SymbolBlock(backbone.features, mx.sym.var("data", dtype="float32"))
-    arg_params, aux_params = backbone.feature_params()
-    block.collect_params().load_dict({**arg_params, **aux_params}, backbone.ctx)
-    return block
-
-
 def twin(layer, backbone, projection):
     """`layer` (HiddenLayer or FusedELM) behind a backbone, all parameters set and fixed; not hybridized yet."""
-    block = layer(features_block(backbone), projection.n_neurons)
+    block = layer(as_block(backbone), projection.n_neurons)
     block.W.shape = projection.W.shape
     block.collect_params().setattr("grad_req", "null")
     block.W.initialize(mx.init.Constant(mx.nd.array(projection.W)), ctx=backbone.ctx)
     return block
-
-
-def keeps_numbers(symbol):
-    """Whether oneDNN's fusion by `optimize_for` is right for a graph: no FullyConnected has two consumers.
-
-    oneDNN fuses a FullyConnected with an Activation behind it, and gives the activated values to its other consumers
-    too. The switch against it that mxelm.runtime sets holds for Module and executor, but not for `optimize_for`.
-    """
-    graph = json.loads(symbol.tojson())
-    consumers = Counter(entry[0] for node in graph["nodes"] for entry in node["inputs"])
-    consumers.update(head[0] for head in graph["heads"])
-    return all(consumers[i] == 1 for i, node in enumerate(graph["nodes"]) if node["op"] == "FullyConnected")
 
 
 class GluonModel:

@@ -11,8 +11,42 @@ from mxelm.runtime import blas_threads
 BLOCK = 512  # rows; part of what makes sums of the same rows bit for bit the same
 
 
-class Sums:
-    """Running HᵀH, HᵀY and Σ y² over rows that come in any portions.
+class Blocks:
+    """Rows that come in any portions, gathered into blocks of BLOCK.
+
+    widths: columns of each kind of row, such as (n_neurons, n_outputs). use: called with one float64 array (n, width)
+    a kind whenever a block is full, and by `flush`.
+    """
+
+    def __init__(self, widths, use):
+        self._rows = [np.empty((BLOCK, width)) for width in widths]
+        self._use, self._filled = use, 0
+
+    def add(self, *rows):
+        """Take rows (n, width) of each kind in."""
+        start, n = 0, len(rows[0])
+        while start < n:
+            count = min(n - start, BLOCK - self._filled)
+            for held, given in zip(self._rows, rows):
+                held[self._filled:self._filled + count] = given[start:start + count]
+            start, self._filled = start + count, self._filled + count
+            if self._filled == BLOCK:
+                self.flush()
+
+    @property
+    def waiting(self):
+        """The rows that wait for their block to fill, an array (n, width) a kind."""
+        return [held[:self._filled] for held in self._rows]
+
+    def flush(self):
+        """Use what waits."""
+        rows, self._filled = self.waiting, 0
+        if len(rows[0]):
+            self._use(*rows)
+
+
+class Gram:
+    """Running HᵀH and HᵀY over rows that come in any portions.
 
     n_neurons, n_outputs: columns of H and of Y. threads: BLAS threads of an addition (None: as many as there are).
     """
@@ -21,33 +55,18 @@ class Sums:
         self.threads = threads
         self.A = np.zeros((n_neurons, n_neurons), order="F")  # dsyrk silently leaves a C-ordered matrix as it is
         self.B = np.zeros((n_neurons, n_outputs), order="F")
-        self.yty, self.n_samples = 0.0, 0
-        self._H = np.empty((BLOCK, n_neurons))
-        self._Y = np.empty((BLOCK, n_outputs))
-        self._filled = 0
+        self._blocks = Blocks((n_neurons, n_outputs), self.add_block)
 
     def add(self, H, Y):
         """Take rows H (n, n_neurons) and Y (n, n_outputs) in; they are added whenever a block is full."""
-        self.n_samples += len(H)
-        while len(H):
-            n = min(len(H), BLOCK - self._filled)
-            self._H[self._filled:self._filled + n] = H[:n]
-            self._Y[self._filled:self._filled + n] = Y[:n]
-            self._filled += n
-            H, Y = H[n:], Y[n:]
-            if self._filled == BLOCK:
-                self.flush()
+        self._blocks.add(H, Y)
 
     def flush(self):
         """Add what the block holds."""
-        H, Y = self._H[:self._filled], self._Y[:self._filled]
-        self._filled = 0
-        if len(H):
-            self.add_block(H, Y)
+        self._blocks.flush()
 
     def add_block(self, H, Y):
         """Add rows at once, past those that `add` may have waiting: float64, C-ordered."""
-        self.yty += float(np.vdot(Y, Y))
         with blas_threads(self.threads):
             blas.dsyrk(1.0, H.T, beta=1.0, c=self.A, overwrite_c=1, lower=1)
             blas.dgemm(1.0, H.T, Y.T, beta=1.0, c=self.B, trans_b=1, overwrite_c=1)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from mxelm.fused.gram import Sums
+from mxelm.backbones.features import features_of
+from mxelm.fused.gram import Gram
 from mxelm.fused.passes import accumulate
 from mxelm.fused.predictor import Predictor
 from mxelm.fused.projection import calibrate
@@ -29,30 +30,31 @@ class Fit:
     validation_bytes: int
 
 
-def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=1.0, projection=None, method="blas",
-        batch=32, skip_bad=False, twin="symbol", progress=False):
+def fit(backbone, dataset, *, n_neurons=4096, l2="auto", validation=0.2, seed=0, spread=1.0, projection=None,
+        method="blas", batch=32, skip_bad=False, interface="symbol", progress=False):
     """Train an ELM behind `backbone` on `dataset`: accumulate, choose l2 and size, solve again on all of it.
 
     l2: a number >= 0, or "auto": chosen with the size on a `validation` fraction of the images, by accuracy for
     classes and by squared error otherwise; beta is then solved on training + validation states.
-    s: std(XW), the scale of W. projection: the W of another run instead of a new one.
-    twin: "symbol" or "gluon", which compute the same.
+    spread: std(XW), which sets the scale of W. projection: the W of another run instead of a new one.
+    interface: "symbol" or "gluon", which compute the same.
     Source: Arcada, section 2.
     """
     if l2 != "auto":
         check_l2(l2)
     rest, held_out = dataset.split(validation, seed) if l2 == "auto" else (dataset, None)
     if projection is None:
-        projection = calibrate(backbone, rest, n_neurons, s, seed)
-    options = {"method": method, "batch": batch, "skip_bad": skip_bad, "twin": twin, "progress": progress}
+        projection = calibrate(backbone, rest, n_neurons, spread=spread, seed=seed)
+    options = {"method": method, "batch": batch, "skip_bad": skip_bad, "interface": interface, "progress": progress}
     state, skipped = accumulate(backbone, rest, projection, **options)
     selection, H = None, np.empty((0, projection.n_neurons), np.float32)
     if held_out is not None:
         # the validation images pass through the network once; their rows serve the choice and their state
-        features, rows, bad = extract(backbone, held_out, batch, skip_bad, progress, "validation")
-        held_out, skipped = held_out.take(rows), skipped + bad
-        H = projection.hidden(features)
-        del features
+        held = features_of(backbone, held_out, batch=batch, skip_bad=skip_bad, progress=progress,
+                           description="validation")
+        held_out, skipped = held_out.take(held.index), skipped + held.skipped
+        H = projection.hidden(held.rows)
+        del held
         held_state = state_of_rows(held_out, H, state.origin)
         selection = _choose(state, held_out, held_state, H, progress)
         state = state + held_state
@@ -63,24 +65,13 @@ def fit(backbone, dataset, n_neurons=4096, l2="auto", validation=0.2, seed=0, s=
     return Fit(predictor, selection, state, skipped, 4 * state.n_samples * backbone.n_features, H.nbytes)
 
 
-def extract(backbone, dataset, batch=32, skip_bad=False, progress=False, description="features"):
-    """Stored features, for validation sets and baselines: (float32 (n, n_features), rows they belong to, skipped)."""
-    batches = dataset.module_iter(batch, backbone.preprocessing, skip_bad=skip_bad)
-    features, rows = [], []
-    with tqdm(total=len(dataset), desc=description, unit="image", disable=not progress) as bar:
-        for part, source in backbone.stream(batches):
-            features.append(part)
-            rows.append(source.index)
-            bar.update(len(part))
-    return np.concatenate(features), np.concatenate(rows), batches.skipped
-
-
 def state_of_rows(dataset, H, origin):
     """The state of rows H float32 (n, n_neurons) that are at hand, in float64."""
-    sums = Sums(H.shape[1], dataset.n_outputs)
-    sums.add(H, dataset.target_matrix())
-    HtH, HtY = sums.matrices()
-    return ELMState(HtH, HtY, sums.n_samples, sums.yty, origin, sorted_digests(dataset.digests()))
+    Y = dataset.target_matrix()
+    sums = Gram(H.shape[1], dataset.n_outputs)
+    sums.add(H, Y)
+    yty = float(np.square(Y, dtype=np.float64).sum())
+    return ELMState(*sums.matrices(), len(H), yty, origin, sorted_digests(dataset.digests()))
 
 
 def _choose(state, held_out, held_state, H, progress):

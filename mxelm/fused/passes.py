@@ -18,21 +18,22 @@ EVERY = 2048
 SAVE_SECONDS = 30.0  # at least this long between two saves
 
 
-def accumulate(backbone, dataset, projection, method="blas", batch=32, skip_bad=False, class_weight=None, save=None,
-               resume=False, twin="symbol", progress=False):
+def accumulate(backbone, dataset, projection, *, method="blas", batch=32, skip_bad=False, class_weight=None, save=None,
+               resume=False, interface="symbol", progress=False):
     """The ELMState of a pass over `dataset`, and the images left out by skip_bad as (id, reason).
 
     class_weight: dict of class name -> weight (see `balanced`); None weighs all alike.
     save: path of the state, written as the pass goes. resume: go on from that file if it is there; a finished one is
     returned as it is. Raises FileError when the file there is of another run.
-    twin: "symbol" or "gluon", which compute the same. Source: Arcada, section 2, steps 1-4.
+    interface: "symbol" or "gluon", which compute the same. Source: Arcada, section 2, steps 1-4.
     """
     weights = _class_weights(dataset, class_weight)
     origin = Origin(backbone.digest, backbone.cut, backbone.preprocessing, projection, dataset.kind,
                     tuple(dataset.classes), class_weight, method)
-    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method, batch, twin)
+    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method=method, batch=batch,
+                                   interface=interface)
     done, skipped, samples = 0, [], [np.empty((0, 16), np.uint8)]
-    identity = {**_identity(dataset), "batch": batch, "twin": twin}
+    identity = {**_identity(dataset), "batch": batch, "twin": interface}
     if save is not None and resume:
         remove_leftovers(save)
     if save is not None and Path(save).exists():

@@ -1,13 +1,14 @@
 """W, the fixed random projection: drawn from a seed, scaled once by a calibration sample, before the first update.
 
 The paper leaves W's distribution open. Pooled features are non-negative and strongly correlated, so that with
-W ~ N(0, 1) nearly every tanh saturates into a sign; W is therefore scaled to s / std(XW).
+W ~ N(0, 1) nearly every tanh saturates into a sign; W is therefore scaled by spread / std(XW).
 """
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from mxelm.backbones.features import features_of
 from mxelm.containers import array_digest
 from mxelm.errors import InputError
 
@@ -66,20 +67,20 @@ class Projection:
         return made
 
 
-def calibrate(backbone, dataset, n_neurons, s=1.0, seed=0):
-    """A Projection with std(XW) = s over a sample of `dataset`'s images, float deviation of all entries together.
+def calibrate(backbone, dataset, n_neurons, *, spread=1.0, seed=0):
+    """A Projection with std(XW) = spread over a sample of `dataset`'s images, float deviation of all entries together.
 
     The sample is drawn by `seed` from the sorted ids, so that it does not depend on the order of batches.
     Raises InputError when the features of the sample are all zero.
     """
-    if not (np.isfinite(s) and s > 0):
-        raise InputError(f"the scale s = std(XW) must be a positive number, got {s}")
+    if not (np.isfinite(spread) and spread > 0):
+        raise InputError(f"the spread std(XW) must be a positive number, got {spread}")
     by_id = np.argsort(np.asarray(dataset.ids), kind="stable")
     chosen = np.random.default_rng(seed).permutation(by_id)[:CALIBRATION_SAMPLES]
-    features = backbone.extract(dataset.take(np.sort(chosen)).module_iter(32, backbone.preprocessing, skip_bad=True))
+    features = features_of(backbone, dataset.take(np.sort(chosen)), skip_bad=True).rows
     unit = Projection(n_neurons, backbone.n_features, seed)
     deviation = float(np.std(features.astype(np.float64) @ unit.W.T.astype(np.float64)))
     if deviation == 0 or (len(features) > 1 and not np.ptp(features, axis=0).any()):
         raise InputError(f"the backbone {backbone.name} gives the same features for all of {len(chosen)} images: "
                          "check its weights and preprocessing")
-    return Projection(n_neurons, backbone.n_features, seed, s / deviation)
+    return Projection(n_neurons, backbone.n_features, seed, spread / deviation)

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.linalg import blas
 
 from mxelm.errors import InputError
-from mxelm.fused.gram import BLOCK, Sums, mirrored
+from mxelm.fused.gram import BLOCK, Blocks, Gram, mirrored
 from mxelm.fused.solver import solve
 
 
-class RunningELM:
+class RowELM:
     """HᵀH and HᵀY of H = tanh(XWᵀ + bias) with a column of ones beside it, over rows that come in any portions.
 
     Rows wait until a block of them is full, then pass through W and into the sums together: the same rows in the
@@ -31,11 +31,8 @@ class RunningELM:
         self._W = np.zeros((L + 1, n_features + 1))
         self._W[:-1, :-1] = projection.W
         self._W[:-1, -1] = spread * np.random.default_rng([projection.seed, 1]).standard_normal(L)
-        self._sums = Sums(L + 1, n_outputs)
-        self._X = np.ones((BLOCK, n_features + 1))
-        self._Y = np.empty((BLOCK, n_outputs))
-        self._weights = np.empty(BLOCK)
-        self._filled = 0
+        self._sums = Gram(L + 1, n_outputs)
+        self._blocks = Blocks((n_features, n_outputs, 1), lambda *rows: self._sums.add_block(*self._weighted(*rows)))
         self._solved = None  # (l2, beta, intercept)
 
     @property
@@ -51,16 +48,9 @@ class RunningELM:
         counted = weights > 0
         if not counted.all():
             X, Y, weights = X[counted], Y[counted], weights[counted]
-        while len(X):
-            n = min(len(X), BLOCK - self._filled)
-            place = slice(self._filled, self._filled + n)
-            self._X[place, :-1], self._Y[place], self._weights[place] = X[:n], Y[:n], weights[:n]
-            X, Y, weights = X[n:], Y[n:], weights[n:]
-            self._filled += n
+        if len(X):
             self._solved = None
-            if self._filled == BLOCK:
-                self._sums.add_block(*self._waiting_rows())
-                self._filled = 0
+            self._blocks.add(X, Y, weights[:, None])
 
     def solve(self, l2):
         """(beta (n_neurons, n_outputs), intercept (n_outputs,)), float64; solved once for the same rows and l2.
@@ -76,26 +66,24 @@ class RunningELM:
         weights = np.vstack(self.solve(l2))
         scores = np.empty((len(X), weights.shape[1]))
         for start in range(0, len(X), BLOCK):
-            rows = X[start:start + BLOCK]
-            ones = np.ones((len(rows), 1))
-            scores[start:start + BLOCK] = self._hidden(np.hstack([rows.astype(np.float64), ones])) @ weights
+            scores[start:start + BLOCK] = self._hidden(X[start:start + BLOCK].astype(np.float64)) @ weights
         return scores
 
     def _hidden(self, X):
-        """[tanh(XWᵀ + bias), 1], (n, n_neurons + 1), of rows [X, 1]; by SciPy's BLAS, as all that follows.
+        """[tanh(XWᵀ + bias), 1], (n, n_neurons + 1), of rows X; by SciPy's BLAS, as all that follows.
 
         NumPy brings a BLAS of its own, whose threads would spin while SciPy's work, and the other way round.
         """
+        X = np.hstack([X, np.ones((len(X), 1))])
         H = np.empty((len(X), len(self._W)))
         blas.dgemm(1.0, self._W.T, X.T, trans_a=1, c=H.T, overwrite_c=1)
         np.tanh(H, out=H)
         H[:, -1] = 1
         return H
 
-    def _waiting_rows(self):
-        """[H, 1] and Y of the rows that wait, each row times the root of its weight, as least squares want it."""
-        rows, Y = self._hidden(self._X[:self._filled]), self._Y[:self._filled]
-        weights = self._weights[:self._filled, None]
+    def _weighted(self, X, Y, weights):
+        """[H, 1] and Y of rows X, each times the root of its weight (n, 1), as least squares want it."""
+        rows = self._hidden(X)
         if (weights == 1).all():
             return rows, Y
         rows *= np.sqrt(weights)
@@ -103,11 +91,12 @@ class RunningELM:
 
     def _matrices(self):
         """HᵀH and HᵀY over all rows so far; those that wait go on waiting."""
-        if not self._filled:
+        waiting = self._blocks.waiting
+        if not len(waiting[0]):
             return self._sums.matrices()
         sums = copy.copy(self._sums)
         sums.A, sums.B = sums.A.copy(order="F"), sums.B.copy(order="F")
-        sums.add_block(*self._waiting_rows())
+        sums.add_block(*self._weighted(*waiting))
         return mirrored(sums.A), sums.B
 
 

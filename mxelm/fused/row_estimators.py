@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from mxelm.errors import InputError
 from mxelm.fused.gram import BLOCK
 from mxelm.fused.projection import Projection
-from mxelm.fused.row_elm import RunningELM
+from mxelm.fused.row_elm import RowELM
 from mxelm.fused.solver import check_l2
 
 try:
@@ -63,7 +63,7 @@ class _ELM(BaseEstimator):
             raise InputError(f"scale must be a positive number or None, got {scale!r}")
         seed = _seed(self.random_state)
         self.projection_ = Projection(int(self.n_neurons), self.n_features_in_, seed, float(scale))
-        self._running = RunningELM(self.projection_, n_outputs)
+        self._running = RowELM(self.projection_, n_outputs)
 
     def _accumulate(self, X, weights, targets):
         """Add all rows; targets: callable(slice) -> Y float64 (n, n_outputs) of these rows."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice
 from mxelm.fused.criteria import cross_validate, factor, generalized_cross_validation, grid_mse, grid_scores
 from mxelm.fused.solver import check, check_l2, check_size
 
@@ -59,8 +59,7 @@ def select(train, validation=None, criterion="accuracy", l2s=L2_GRID, sizes=None
     sizes = tuple(sorted({check_size(n, len(HtH)) for n in sizes or default_sizes(len(HtH))}))
     if not l2s:
         raise InputError("give at least one l2 to choose from")
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion {criterion!r} is not known: use one of {', '.join(CRITERIA)}")
+    require_choice("criterion", criterion, CRITERIA)
     columns = np.array(sizes) - 1
     one = {"accuracy": lambda l2: _accuracies(train, l2, validation, sizes),
            "mse": lambda l2: grid_mse(train, validation, [l2])[0, columns],

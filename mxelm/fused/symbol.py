@@ -1,7 +1,8 @@
-"""The fused graph: the ELM's hidden layer and outer products as layers of the pre-trained network.
+"""The fused graph as a Symbol: the ELM's hidden layer and outer products as layers of the pre-trained network.
 
 Source: Arcada, section 3. H = tanh(XW); the graph ends in A* = HᵀH and B* = HᵀY of one batch.
 """
+from mxelm.graphs import bind
 from mxelm.runtime import mx
 
 
@@ -37,3 +38,17 @@ def predictor(features, n_neurons, n_outputs):
     beta = mx.sym.Variable("beta")
     H = hidden_layer(features, n_neurons)
     return mx.sym.FullyConnected(H, weight=beta, num_hidden=n_outputs, no_bias=True, name="elm")
+
+
+def bind_symbol(backbone, projection, batch, n_outputs=None):
+    """A Module of H, or of the printed graph where n_outputs (columns of Y) is given, W among its parameters.
+
+    Source: Arcada, section 3: "fixed hidden matrix W is added to pre-trained model parameter".
+    """
+    shapes = {"data": (batch, *backbone.preprocessing.shape)}
+    if n_outputs is not None:
+        shapes["Y"] = (batch, n_outputs)
+    layer = hidden_layer if n_outputs is None else fuse
+    arg_params, aux_params = backbone.feature_params()
+    return bind(layer(backbone.features, projection.n_neurons), shapes,
+                {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, backbone.ctx)

@@ -3,14 +3,10 @@
 A network is a list of named blocks, run in order. Its outputs are the scores before the last softmax, which the loss
 brings. `summary` makes the table of the report's figure 6.
 """
-from numbers import Integral
-from pathlib import Path
-
 import numpy as np
 
-from mxelm.backbones import from_block
-from mxelm.backbones.checkpoint import save_checkpoint
-from mxelm.errors import InputError
+from mxelm.backbones.gluon import count_parameters, save_block
+from mxelm.errors import InputError, require_choice, require_whole
 from mxelm.gunn.fast import FastGunn2D
 from mxelm.gunn.layer import Gunn2D, Sunn2D
 from mxelm.gunn.original import FastOriginalGunn, OriginalGunn, OriginalSunn
@@ -74,17 +70,10 @@ class Flatten(mx.gluon.HybridBlock):
 def save(network, prefix, preprocessing, classes, **source):
     """Write an ordinary checkpoint: PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json; its outputs are scores.
 
-    preprocessing: Preprocessing. classes: names. source: JSON-able, into the sidecar. What the report calls
-    impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `mxelm.load_backbone` read it.
-    Raises FileError where nothing could be written, InputError for another number of names than of scores. The fast
-    and the step-by-step layer have the same parameters.
+    What the report calls impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `backbones.load` read
+    it. The fast and the step-by-step layer have the same parameters. Raises as `backbones.gluon.save_block`.
     """
-    n_scores = network(mx.nd.zeros((1, *network.shape))).shape[1]
-    if len(classes) != n_scores:
-        raise InputError(f"{len(classes)} names of classes do not fit a network of {n_scores} scores")
-    traced = from_block(network, preprocessing, classes=classes, name=Path(prefix).name)
-    save_checkpoint(prefix, traced.symbol, traced.arg_params, traced.aux_params,
-                    {**preprocessing.to_json(), "features": "flatten_output", "classes": list(classes), **source})
+    save_block(network, prefix, preprocessing, classes, features="flatten_output", **source)
 
 
 def gunn15(classes, head="printed", layer="fast", momentum=0.99, seed=0):
@@ -161,14 +150,6 @@ def summary(network):
     return rows
 
 
-def count_parameters(block):
-    """Numbers of parameters: dict of total, trainable and non_trainable (BatchNorm's running statistics)."""
-    sizes = {name: (int(np.prod(p.shape)), p.grad_req != "null") for name, p in block.collect_params().items()}
-    trainable = sum(size for size, learnt in sizes.values() if learnt)
-    total = sum(size for size, _ in sizes.values())
-    return {"total": total, "trainable": trainable, "non_trainable": total - trainable}
-
-
 class _Convolutions:
     """Makes convolution, BatchNorm, ReLU with the names of figure 6: z1, bn1, activation, z2, bn2, activation_1 ..."""
 
@@ -195,18 +176,14 @@ def _linear(n, classes):
 
 
 def _check(classes, layer, head="plain"):
-    if not isinstance(classes, Integral) or classes < 2:
-        raise InputError(f"a classifier needs two classes or more, a whole number, got {classes!r}")
-    if layer not in LAYERS:
-        raise InputError(f"layer {layer!r} is not known: use {', '.join(LAYERS)}")
-    if head not in HEADS:
-        raise InputError(f"head {head!r} is not known: use {' or '.join(HEADS)}")
+    require_whole("classes", classes, least=2)
+    require_choice("layer", layer, LAYERS)
+    require_choice("head", head, HEADS)
 
 
 def _initialised(network, initializer, seed):
     """Initial values from `seed` alone; biases zero, gammas one, but where a block says otherwise."""
-    if not isinstance(seed, Integral) or not 0 <= seed < 1 << 32:
-        raise InputError(f"a seed is a whole number from 0 to {(1 << 32) - 1}, got {seed!r}")
+    require_whole("seed", seed, 0, (1 << 32) - 1)
     seed_mxnet(seed)
     np.random.seed(seed)  # MXNet's initialisers draw from both
     network.initialize(initializer)

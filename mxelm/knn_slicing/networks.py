@@ -2,6 +2,7 @@
 import tempfile
 from pathlib import Path
 
+from mxelm.backbones.gluon import count_parameters
 from mxelm.errors import InputError
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
@@ -58,14 +59,9 @@ def from_kernels(kernels):
     return made
 
 
-def parameter_count(net):
-    """Number of weights and biases of a network whose shapes are known."""
-    return sum(parameter.data().size for parameter in net.collect_params().values())
-
-
 def engine_bytes(net):
     """Size of an initialised network's weights: {"saved": bytes of MXNet's own file, "raw": four a parameter}."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "engine.params"
         net.save_parameters(str(path))
-        return {"saved": path.stat().st_size, "raw": 4 * parameter_count(net)}
+        return {"saved": path.stat().st_size, "raw": 4 * count_parameters(net)["total"]}

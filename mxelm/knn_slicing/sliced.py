@@ -3,17 +3,15 @@ import os
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from mxelm import backbones
 from mxelm.backbones import Backbone
-from mxelm.backbones.gluon import from_block
+from mxelm.backbones.features import features_of
+from mxelm.backbones.gluon import from_block, output_name
 from mxelm.containers import load_container, save_container
-from mxelm.data import Dataset
-from mxelm.data.sources import in_memory
-from mxelm.errors import FileError, InputError, MxelmError
+from mxelm.data.given import with_classes, without_targets
+from mxelm.errors import FileError, InputError, MxelmError, require_choice, require_whole
 from mxelm.knn_slicing import networks
 from mxelm.knn_slicing.kernels import Kernels
 from mxelm.neighbours import METRICS, WEIGHTS, References, vote
@@ -52,12 +50,13 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
         A Dataset brings its own labels: the names of its classes. Raises InputError for fewer than two classes, k
         larger than the number of images, and activations that are not finite.
         """
-        images, classes, labels = _labelled(images, y)
+        dataset, classes = with_classes(images, y)
+        labels = dataset.targets
         if len(np.unique(labels)) < 2:
             raise InputError("all images are of one class: k-NN needs references of two classes or more")
         _check_choices(self.k, self.weights, self.metric, len(labels))
         backbone = _sliced(self.network, self.cut, self.preprocessing)
-        return self._keep(backbone, classes, _activations(backbone, images), labels)
+        return self._keep(backbone, classes, _activations(backbone, dataset), labels)
 
     def _keep(self, backbone, classes, references, labels):
         self.backbone_, self.classes_, self.references_, self.labels_ = backbone, classes, references, labels
@@ -67,7 +66,7 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
     def kneighbors(self, images, k=None):
         """Distances float64 (n, k) and indices int64 (n, k) of the nearest references of each image."""
         check_is_fitted(self)
-        found = _activations(self.backbone_, images if isinstance(images, Dataset) else _unlabelled(images))
+        found = _activations(self.backbone_, without_targets(images))
         return self.index_.nearest(found, self.k if k is None else k)
 
     def predict(self, images):
@@ -77,12 +76,12 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
 
     def score(self, images, y=None):
         """Accuracy, 0..1; y is left out for a Dataset, whose classes are matched by name."""
-        images, classes, labels = _labelled(images, y)
+        dataset, classes = with_classes(images, y)
         check_is_fitted(self)
         if (classes.dtype.kind == "U") != (self.classes_.dtype.kind == "U"):
             raise InputError(f"labels like {classes[0]!r} cannot be compared with the classes of the fit, like "
                              f"{self.classes_[0]!r}: give both as names or both as numbers")
-        return float(np.mean(self.predict(images) == classes[labels]))
+        return float(np.mean(self.predict(dataset) == classes[dataset.targets]))
 
     @property
     def bytes(self):
@@ -133,33 +132,15 @@ def _sliced(network, cut, preprocessing):
     if isinstance(network, Kernels):
         network = networks.from_kernels(network)
     if isinstance(network, mx.gluon.Block):
-        return from_block(network, preprocessing or networks.PREPROCESSING, _output_of(network, cut))
+        return from_block(network, preprocessing or networks.PREPROCESSING, output_name(network, cut))
     if not isinstance(network, (str, os.PathLike)):
         raise InputError("network is a Kernels, a Gluon block, a Backbone or the prefix of a checkpoint, got "
                          f"{type(network).__name__}")
     return backbones.load(network, **({} if cut is None else {"cut": cut}), preprocessing=preprocessing)
 
 
-def _output_of(block, cut):
-    """The name of the output of a block's child; other names are left to the graph."""
-    child = block
-    for part in (cut or "").split("."):
-        child = getattr(child, "_children", {}).get(part)
-    if child is None:
-        return cut
-    seen = []
-    hook = child.register_forward_hook(lambda block, inputs, output: seen.append(output))
-    try:
-        block(mx.sym.var("data"))
-    finally:
-        hook.detach()
-    if not seen or not isinstance(seen[-1], mx.sym.Symbol):
-        raise InputError(f"the network's child {cut!r} gives no single output to cut at: name another layer")
-    return seen[-1].list_outputs()[0]
-
-
-def _activations(backbone, images):
-    found = backbone.extract(images.module_iter(BATCH, backbone.preprocessing, labels=False))
+def _activations(backbone, dataset):
+    found = features_of(backbone, dataset, batch=BATCH).rows
     bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
         raise InputError(f"the activations of image {bad[0]} are not finite ({len(bad)} of {len(found)} images): check "
@@ -167,36 +148,7 @@ def _activations(backbone, images):
     return found
 
 
-def _labelled(images, y):
-    """(Dataset, class names or labels, numbers of classes (n,))."""
-    if isinstance(images, Dataset):
-        if y is not None:
-            raise InputError("a Dataset has its own labels: leave y out")
-        if images.kind != "classes":
-            raise InputError(f"{images.name} has {images.kind} targets: k-NN votes for classes")
-        return images, np.array(images.classes), images.targets
-    images = _unlabelled(images)
-    if y is None or len(y) != len(images):
-        raise InputError(f"{len(images)} images need as many labels, got {'none' if y is None else len(y)}")
-    y = column_or_1d(y)
-    check_classification_targets(y)
-    if y.dtype.kind == "O":
-        y = y.astype(str)
-    classes, labels = np.unique(y, return_inverse=True)
-    return images, classes, labels.astype(np.int64)
-
-
-def _unlabelled(images):
-    """Images in memory as a Dataset whose targets mean nothing."""
-    source = in_memory(images)
-    if not len(source):
-        raise InputError("there are no images")
-    return Dataset(source, np.zeros(len(source), np.int64), ["none"], "images")
-
-
 def _check_choices(k, weights, metric, n):
-    if not isinstance(k, (int, np.integer)) or not 1 <= k <= n:
-        raise InputError(f"k must be an integer from 1 to the number of references, {n}; got {k}")
-    if weights not in WEIGHTS or metric not in METRICS:
-        raise InputError(f"weights are {' or '.join(WEIGHTS)} and the metric {' or '.join(METRICS)}, got {weights!r} "
-                         f"and {metric!r}")
+    require_whole("k, the number of neighbours among the references,", k, 1, n)
+    require_choice("weights", weights, WEIGHTS)
+    require_choice("metric", metric, METRICS)

@@ -19,7 +19,8 @@ from mxelm import data
 from mxelm.cli import distribute
 from mxelm.errors import InputError, MxelmError
 from mxelm.fused import ELMState, Projection, accumulate
-from mxelm.fused.distributed import KEPT_BITS, add_up, exponent, joined, launch, slice_bits, slices
+from mxelm.fused.distributed import add_up, launch
+from mxelm.fused.exact_sums import KEPT_BITS, exponent, joined, slice_bits, slices
 
 finite = st.floats(allow_nan=False, allow_infinity=False, max_value=1e306, min_value=-1e306)
 
@@ -309,7 +310,7 @@ def test_what_cannot_work_is_refused_before_a_process_is_started(arguments, monk
 
 def test_an_address_that_is_not_of_this_machine(tmp_path):
     with pytest.raises(MxelmError, match="give an address of this machine"):
-        launch("nothing", {}, tmp_path, workers=2, address="192.0.2.1")
+        launch({}, tmp_path, workers=2, address="192.0.2.1")
 
 
 def test_hosts_are_reached_by_ssh(arguments, single, environment, monkeypatch, tmp_path):
@@ -322,8 +323,8 @@ def test_hosts_are_reached_by_ssh(arguments, single, environment, monkeypatch, t
     for name, value in {**environment, "PATH": f"{script.parent}:{environment['PATH']}"}.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "work").mkdir()
-    job = {"arguments": vars(parsed(arguments)), "projection": single.origin.projection.to_json()}
-    done = launch("mxelm.cli.distribute", job, tmp_path / "work", workers=3, servers=2, hosts=["far", "farther"])
+    job = distribute.job_of(parsed(arguments), single.origin.projection.to_json())
+    done = launch(job, tmp_path / "work", workers=3, servers=2, hosts=["far", "farther"])
     assert [part["n_samples"] for part in done] == [12, 12, 12]
     assert sorted((tmp_path / "called").read_text().split()) == ["far", "farther"]
     assert_is_single(tmp_path / "all.state", single)

@@ -4,12 +4,13 @@ import pytest
 
 from mxelm import backbones
 from mxelm.backbones.backbone import graph_digest
+from mxelm.backbones.gluon import as_block
 from mxelm.errors import FileError
 from mxelm.fused import FusedAccumulator, Projection, fuse
 from mxelm.fused.accumulator import Batch
-from mxelm.fused.gluon import FusedELM, HiddenLayer, bind_gluon, features_block, keeps_numbers, twin
+from mxelm.fused.gluon import FusedELM, HiddenLayer, bind_gluon, twin
 from mxelm.fused.symbol import hidden_layer
-from mxelm.graphs import bind
+from mxelm.graphs import bind, keeps_numbers
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
@@ -109,7 +110,7 @@ def test_a_real_gluon_network_in_front(targets):
 
 @pytest.mark.parametrize("cuts", [[], [8, 16], [1, 2, 20], [13]])
 def test_accumulator_in_any_partition(tiny_backbone, projection, images, targets, cuts):
-    found = accumulated(FusedAccumulator(tiny_backbone, projection, C, twin="gluon"), images, targets, cuts)
+    found = accumulated(FusedAccumulator(tiny_backbone, projection, C, interface="gluon"), images, targets, cuts)
     assert_agree(found, reference(tiny_backbone, projection, images, targets))
     assert_agree(found, accumulated(FusedAccumulator(tiny_backbone, projection, C), images, targets, cuts))
     np.testing.assert_array_equal(found[0], found[0].T)
@@ -134,7 +135,7 @@ def test_model_outlives_later_batches_and_a_callers_record(tiny_backbone, projec
 
 
 def test_parameters_stay(tiny_backbone, projection, images, targets):
-    accumulator = FusedAccumulator(tiny_backbone, projection, C, twin="gluon")
+    accumulator = FusedAccumulator(tiny_backbone, projection, C, interface="gluon")
     accumulated(accumulator, images, targets, [8, 16])
     arg_params, aux_params = tiny_backbone.feature_params()
     expected = {**arg_params, **aux_params, "W": mx.nd.array(projection.W)}
@@ -173,8 +174,8 @@ def test_export_to_nowhere(tiny_backbone, projection, tmp_path):
         twin(FusedELM, tiny_backbone, projection).export(str(tmp_path / "nowhere" / "fused"))
 
 
-def test_features_block(tiny_backbone, images):
-    np.testing.assert_allclose(features_block(tiny_backbone)(mx.nd.array(images)).asnumpy(),
+def test_a_backbone_as_a_block(tiny_backbone, images):
+    np.testing.assert_allclose(as_block(tiny_backbone)(mx.nd.array(images)).asnumpy(),
                                tiny_backbone.extract(images), rtol=1e-5, atol=1e-6)
 
 
@@ -206,6 +207,6 @@ def test_efficientnet_lite(real_data):
     images = rng.normal(size=(6, *backbone.preprocessing.shape)).astype(np.float32)
     targets = rng.normal(size=(6, C)).astype(np.float32)
     projection = Projection(L, backbone.n_features, seed=1, scale=0.03)
-    found = accumulated(FusedAccumulator(backbone, projection, C, twin="gluon"), images, targets, [4])
+    found = accumulated(FusedAccumulator(backbone, projection, C, interface="gluon"), images, targets, [4])
     assert_agree(found, reference(backbone, projection, images, targets))
     assert_agree(found, accumulated(FusedAccumulator(backbone, projection, C), images, targets, [4]))

@@ -66,12 +66,12 @@ def assert_same(a, b):
 @pytest.mark.parametrize("method", ["blas", "paper"])
 @pytest.mark.parametrize("saves", [0, 1, 2, 3])
 def test_resumed_state_is_the_uninterrupted_one(tiny_backbone, dataset, projection, often, tmp_path, method, saves):
-    whole, _ = accumulate(tiny_backbone, dataset, projection, method, batch=8)
+    whole, _ = accumulate(tiny_backbone, dataset, projection, method=method, batch=8)
     path = tmp_path / "a.state"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         die_at_save(patch, saves)
-        accumulate(tiny_backbone, dataset, projection, method, batch=8, save=path)
-    resumed, _ = accumulate(tiny_backbone, dataset, projection, method, batch=8, save=path, resume=True)
+        accumulate(tiny_backbone, dataset, projection, method=method, batch=8, save=path)
+    resumed, _ = accumulate(tiny_backbone, dataset, projection, method=method, batch=8, save=path, resume=True)
     assert_same(resumed, whole)
     assert_same(ELMState.load(path), whole)
 
@@ -116,7 +116,7 @@ def test_a_file_of_another_run_is_refused(tiny_backbone, dataset, projection, tm
     with pytest.raises(FileError, match="of another run: its projection is"):
         accumulate(tiny_backbone, dataset, Projection(20, 8, seed=3), save=path, resume=True)
     with pytest.raises(FileError, match="of another run: its method is"):
-        accumulate(tiny_backbone, dataset, projection, "paper", save=path, resume=True)
+        accumulate(tiny_backbone, dataset, projection, method="paper", save=path, resume=True)
     with pytest.raises(FileError, match="exists"):
         accumulate(tiny_backbone, dataset, projection, save=path)
     with pytest.raises(FileError, match="of another run: its batch is"):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy_gunn import parameters
 
-from mxelm import load_backbone
+from mxelm import backbones
+from mxelm.backbones.gluon import count_parameters
 from mxelm.data.dataset import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.errors import FileError, InputError
@@ -15,7 +16,6 @@ from mxelm.gunn import (
     Gunn2D,
     OriginalGunn,
     Sunn2D,
-    count_parameters,
     gunn15,
     networks,
     original_gunn15,
@@ -296,12 +296,12 @@ def test_a_checkpoint_is_the_network_to_all_that_reads_one(tmp_path, build):
     agrees(scores_of_module(prefix, x), expected)
     block = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", ["data"], f"{prefix}-0000.params")
     agrees(block(x).asnumpy(), expected)
-    whole = load_backbone(prefix, cut=None)
+    whole = backbones.load(prefix, cut=None)
     agrees(whole.extract(x.asnumpy()), expected)
     assert whole.classes == ["a", "b", "c"] and whole.source["trained_on"] == "noise"
     assert whole.preprocessing == preprocessing
 
-    features = load_backbone(prefix)
+    features = backbones.load(prefix)
     before = x
     for child in network._children.values():
         before = child(before)

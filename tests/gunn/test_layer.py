@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_gunn import assert_same, forward_backward, gradual, gunn2d, parameters, randomised, simultaneous
 
+from mxelm.backbones.gluon import count_parameters
 from mxelm.errors import InputError
-from mxelm.gunn import FastGunn2D, Gunn2D, Sunn2D, count_parameters
+from mxelm.gunn import FastGunn2D, Gunn2D, Sunn2D
 from mxelm.gunn.fast import folded, telescoped
 from mxelm.runtime import mx, seed
 

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_gunn import assert_same, forward_backward, original, parameters, randomised
 
+from mxelm.backbones.gluon import count_parameters
 from mxelm.errors import InputError
-from mxelm.gunn import FastOriginalGunn, OriginalGunn, OriginalSunn, count_parameters
+from mxelm.gunn import FastOriginalGunn, OriginalGunn, OriginalSunn
 from mxelm.runtime import mx
 
 LAYERS = [OriginalGunn, FastOriginalGunn, OriginalSunn]

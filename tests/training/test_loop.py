@@ -539,11 +539,11 @@ def test_the_best_epoch_is_that_of_the_validation(tmp_path, monkeypatch):
 
 def test_the_best_of_before_is_remembered_on_resuming(tmp_path, monkeypatch):
     options = {"validation": watched(), "checkpoint": tmp_path / "run.state"}
-    monkeypatch.setattr(training.loop, "accuracy", lambda *_: 0.9)
+    monkeypatch.setattr(training.loop, "accuracy", lambda *_, **__: 0.9)
     with stopped(epoch=1) as data:
         run(network(), data, **options)
     before = (tmp_path / "run.state.best").read_bytes()
-    monkeypatch.setattr(training.loop, "accuracy", lambda *_: 0.8)
+    monkeypatch.setattr(training.loop, "accuracy", lambda *_, **__: 0.8)
     run(network(), resume=True, **options)
     assert (tmp_path / "run.state.best").read_bytes() == before
 
@@ -551,7 +551,7 @@ def test_the_best_of_before_is_remembered_on_resuming(tmp_path, monkeypatch):
 def decreed(monkeypatch, scores):
     """Validation accuracies by decree."""
     scores = iter(scores)
-    monkeypatch.setattr(training.loop, "accuracy", lambda *_: next(scores))
+    monkeypatch.setattr(training.loop, "accuracy", lambda *_, **__: next(scores))
 
 
 @pytest.mark.parametrize("patience, scores", [

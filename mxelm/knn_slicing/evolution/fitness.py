@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice, require_whole
 from mxelm.knn_slicing.convolution import convolve_all, pool, pooled_side, respond
 from mxelm.knn_slicing.evolution import channel_distances
 from mxelm.knn_slicing.evolution.candidates import digest, layer_of, plugged, vector_of
@@ -48,17 +48,14 @@ class KernelFitness:
                              f"{labels.dtype} {labels.shape}")
         for name, value, known in (("kind", kind, KINDS), ("metric", metric, channel_distances.METRICS),
                                    ("conv1", conv1, ("pool1", "conv2"))):
-            if value not in known:
-                raise InputError(f"{name} {value!r} is not known: use one of {', '.join(known)}")
+            require_choice(name, value, known)
         self.images, self.labels, self.n_classes = images, labels.astype(np.int64), int(labels.max(initial=0)) + 1
         self.references = self.indices_of(references, "references")
         if len(np.unique(self.labels[self.references])) < 2:
             raise InputError("the references have one class only: there is nothing to tell apart")
-        if not isinstance(k, (int, np.integer)) or not 1 <= k < len(self.references) - 1:
-            raise InputError(f"k must be an integer from 1 to the {len(self.references)} references less two, got {k}")
-        if not isinstance(threads, (int, np.integer)) or threads < 1:
-            raise InputError(f"threads must be an integer from 1, got {threads}")
-        self.kind, self.metric, self.k, self.conv1, self.threads = kind, metric, int(k), conv1, int(threads)
+        self.kind, self.metric, self.conv1 = kind, metric, conv1
+        self.k = require_whole("k (at most the number of references less two)", k, 1, len(self.references) - 2)
+        self.threads = require_whole("threads", threads)
         self.listed = max(listed, k + 1)
         self._forget()
 

@@ -18,7 +18,7 @@ from deap import base, creator, tools
 from tqdm import tqdm
 
 from mxelm.containers import array_digest, load_container, require_same, save_container
-from mxelm.errors import FileError, InputError
+from mxelm.errors import FileError, InputError, require_choice, require_whole
 from mxelm.files import require_writable
 from mxelm.knn_slicing.evolution import strategies
 from mxelm.knn_slicing.evolution.candidates import LAYERS, Task, Weights, layer_of, plugged, vector_of, weights_of
@@ -48,11 +48,11 @@ class Plan:
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # conv1 before conv2
         for name in ("filters", "generations", "population", "sweeps", "n_queries", "seed"):
-            self._whole(name)
-        if self.method not in strategies.METHODS:
-            raise InputError(f"search method {self.method!r} is not known: use one of {', '.join(strategies.METHODS)}")
-        if self.mode not in MODES:
-            raise InputError(f"mode {self.mode!r} is not known: use one of {', '.join(MODES)}")
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, require_whole(name, value, int(name != "seed")))
+        require_choice("search method", self.method, strategies.METHODS)
+        require_choice("mode", self.mode, MODES)
         if not self.layers or set(self.layers) - set(LAYERS) or len(set(self.layers)) < len(self.layers):
             raise InputError(f"layers are {', '.join(LAYERS)}, each at most once; got {', '.join(self.layers)}")
         if self.population < 4 or not self.sigma > 0:
@@ -61,12 +61,6 @@ class Plan:
         if self.mode == "layer" and self.method == "cma":
             raise InputError("a full covariance matrix of a whole layer cannot be held (2.74 GB for conv2, DEAP holds "
                              "three): use sepcma")
-
-    def _whole(self, name):
-        value = getattr(self, name)
-        if value is not None and (not isinstance(value, (int, np.integer)) or value < (name != "seed")):
-            raise InputError(f"{name} must be a whole number from {int(name != 'seed')}, got {value}")
-        object.__setattr__(self, name, value if value is None else int(value))
 
     def stages(self, weights):
         """(layer, sweep, filters searched at once) in order; filter None is the whole layer."""

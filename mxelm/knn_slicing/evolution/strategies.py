@@ -17,7 +17,7 @@ CMA-ES and PSO.
 import numpy as np
 from deap import base, cma, creator
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice
 
 METHODS = ("cma", "sepcma", "pso", "cma-talk", "pso-talk", "random")
 
@@ -34,8 +34,7 @@ def make(method, start, sigma, population, rng):
     strategy takes over. Raises InputError for an unknown method, a sigma not above 0 or a population below 4.
     """
     start = np.asarray(start, np.float64)
-    if method not in METHODS:
-        raise InputError(f"search method {method!r} is not known: use one of {', '.join(METHODS)}")
+    require_choice("search method", method, METHODS)
     if start.ndim != 1 or not start.size or not np.isfinite(start).all():
         raise InputError(f"a search starts from a vector of finite numbers, got shape {start.shape}")
     if not (np.isfinite(sigma) and sigma > 0) or population < 4:

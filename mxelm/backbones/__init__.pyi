@@ -1,0 +1,12 @@
+from . import backbone, checkpoint, efficientnet_lite, features, fetching, gluon, inception21k, known, loading
+from .backbone import Backbone
+from .checkpoint import load_checkpoint, save_checkpoint
+from .features import features_of
+from .fetching import fetch
+from .gluon import from_block, zoo
+from .loading import load
+from .verification import verify
+
+__all__ = ["Backbone", "backbone", "checkpoint", "efficientnet_lite", "features", "features_of", "fetch", "fetching",
+           "from_block", "gluon", "inception21k", "known", "load", "load_checkpoint", "loading", "save_checkpoint",
+           "verify", "zoo"]

@@ -1,0 +1,64 @@
+"""Images and targets as they are at hand, arrays, lists or a Dataset, as one Dataset."""
+import numpy as np
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from mxelm.data.dataset import Dataset
+from mxelm.data.sources import in_memory
+from mxelm.errors import InputError
+
+
+def with_classes(images, y=None):
+    """(Dataset, classes): images with a class each, and the classes as they were given, sorted, (n_classes,).
+
+    images: uint8, an array (n, h, w[, 3]) or a list of any sizes, with labels y (n,); or a Dataset of classes, which
+    brings its own. Raises InputError for labels that are missing, of another number, or no classes.
+    """
+    if isinstance(images, Dataset):
+        dataset = _own(images, y, "classes")
+        return dataset, np.array(dataset.classes)
+    y = column_or_1d(_given(images, y), warn=True)
+    check_classification_targets(y)
+    classes, labels = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
+    return Dataset(in_memory(images), labels.astype(np.int64), classes, "images"), classes
+
+
+def with_quantities(images, y=None):
+    """(Dataset, shape): images with numbers, and the shape of one sample's, () or (n_outputs,).
+
+    images: as in `with_classes`, with y (n,) or (n, n_outputs); or a Dataset of kind "regression".
+    """
+    if isinstance(images, Dataset):
+        dataset = _own(images, y, "regression")
+        return dataset, (dataset.n_outputs,)
+    y = check_array(_given(images, y), ensure_2d=False, dtype=np.float64, input_name="y")
+    columns = y.reshape(len(y), -1)
+    return Dataset(in_memory(images), columns, [f"y{i}" for i in range(columns.shape[1])], "images",
+                   "regression"), y.shape[1:]
+
+
+def without_targets(images):
+    """Images as a Dataset whose targets mean nothing; a Dataset as it is. InputError where there are none."""
+    if isinstance(images, Dataset):
+        return images
+    source = in_memory(images)
+    if not len(source):
+        raise InputError("there are no images")
+    return Dataset(source, np.zeros(len(source), np.int64), ["none"], "images")
+
+
+def _own(dataset, y, kind):
+    """The dataset, where its targets are of this kind and no others were given beside it."""
+    if y is not None:
+        raise InputError("a Dataset brings its own targets: leave y out")
+    if dataset.kind != kind:
+        raise InputError(f"{dataset.name} has {dataset.kind} targets, this estimator takes {kind}")
+    return dataset
+
+
+def _given(images, y):
+    if y is None:
+        raise InputError("images need their targets: fit(images, y), or give a Dataset")
+    if len(y) != len(images):
+        raise InputError(f"there are {len(images)} images and {len(y)} targets")
+    return y
