@@ -15,7 +15,7 @@ from mxelm.containers import load_container, save_container
 from mxelm.data import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.files import atomic_write
-from mxelm.knn_slicing import kernels, networks
+from mxelm.knn_slicing import banks, kernels, networks
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.neighbours import nearest, vote
 from mxelm.reporting import results, tables
@@ -122,10 +122,10 @@ def bank_of(args, bank, part, images, seed, variant):
         if bank == "backprop":
             ready = Dataset(ArraySource(images, part.name), part.targets, part.classes, part.name)
             epochs = BACKPROP["epochs"].get(len(part), 2)
-            learned = kernels.backprop(trained(args, BACKPROP["network"], ready, epochs, seed,
+            learned = banks.backprop(trained(args, BACKPROP["network"], ready, epochs, seed,
                                                "" if variant == "plain" else "-deskewed")[0])
         else:
-            learned = kernels.BANKS[bank](images, seed)
+            learned = banks.BANKS[bank](images, seed)
         learned.save(file)
     return kernels.Kernels.load(file)
 

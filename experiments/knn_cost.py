@@ -12,7 +12,7 @@ from knn_baselines import KNN, load_mnist
 from timing import in_turn
 
 from mxelm.cli import options
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks, kernels
 from mxelm.knn_slicing.evolution.candidates import Task, plugged, vector_of, weights_of
 from mxelm.knn_slicing.evolution.fitness import KernelFitness
 from mxelm.knn_slicing.evolution.search import Plan, evolve
@@ -49,7 +49,7 @@ def run(args):
     r, q = settings["references"], settings["queries"]
     train, _ = load_mnist(args)
     images, labels = train.source.images[:r + q], train.targets[:r + q]
-    bank, queries, threads = kernels.kmeans(images[:r], 0), np.arange(r, r + q), args.threads
+    bank, queries, threads = banks.kmeans(images[:r], 0), np.arange(r, r + q), args.threads
     fitness = KernelFitness(images, labels, np.arange(r), "accuracy", "l2", KNN["k"], args.listed or 64,
                             threads=threads)
     weights, rng = weights_of(bank), np.random.default_rng(0)

@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter
 
 from mxelm import data
 from mxelm.files import atomic_write, read_json, write_json
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.engine.build import build, plan_for, prototypes_per_class
 from mxelm.knn_slicing.engine.classifier import Bank, Engine
 from mxelm.knn_slicing.engine.quantised import Quantised
@@ -110,11 +110,11 @@ def untrained(n_bytes):
     """An engine of the size that n_bytes give, its numbers drawn at random: as fast as a trained one."""
     plan, classes = plan_for(n_bytes), tuple("0123456789")
     count, rng = prototypes_per_class(n_bytes, plan, classes), np.random.default_rng(0)
-    drawn = kernels.random(0, plan.filters)
-    banks = [Bank.of(*layer, plan.bits[0]) for layer in ((drawn.conv1, drawn.bias1), (drawn.conv2, drawn.bias2))]
+    drawn = banks.random(0, plan.filters)
+    layers = [Bank.of(*layer, plan.bits[0]) for layer in ((drawn.conv1, drawn.bias1), (drawn.conv2, drawn.bias2))]
     projection, prototypes = (Quantised.of(rng.normal(size=(plan.n_dims, n)), bits)
                               for n, bits in ((25 * plan.filters[1], plan.bits[1]), (10 * count, plan.bits[2])))
-    return Engine(*banks, projection, np.zeros(plan.n_dims, np.float32), prototypes, np.full(10, count), classes)
+    return Engine(*layers, projection, np.zeros(plan.n_dims, np.float32), prototypes, np.full(10, count), classes)
 
 
 def picture(path, rows):

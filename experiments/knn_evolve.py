@@ -21,7 +21,7 @@ from mxelm.cli import options
 from mxelm.containers import load_container, save_container
 from mxelm.errors import InputError
 from mxelm.files import atomic_write
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks, kernels
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.knn_slicing.evolution import workers
 from mxelm.knn_slicing.evolution.fitness import KINDS, KernelFitness
@@ -55,7 +55,7 @@ def add_arguments(parser):
     parser.add_argument("--layers", nargs="+", choices=("conv1", "conv2"),
                         help="whose filters are searched (default: conv2)")
     parser.add_argument("--conv1", choices=("pool1", "conv2"), help="where conv1's filters are judged (default: pool1)")
-    parser.add_argument("--start", choices=tuple(kernels.BANKS), help="kernels to start from (default: kmeans)")
+    parser.add_argument("--start", choices=tuple(banks.BANKS), help="kernels to start from (default: kmeans)")
     parser.add_argument("--deskew", action="store_true", help="deskew all images first")
     parser.add_argument("--fitness-on-test", action="store_true", help="ask the talk's 1,000 test images in the search")
     parser.add_argument("--sweeps", type=options.positive, help=f"over each layer (default: {PLAN['sweeps']})")
@@ -116,7 +116,7 @@ def evolved(args, settings, train, test, seed):
     file = args.work / f"{name_of(settings)}-{seed}"
     if file.exists():
         return load_container(file, "knn-evolved")
-    start = kernels.BANKS[settings["start"]](train[0][:settings["references"]], seed)
+    start = banks.BANKS[settings["start"]](train[0][:settings["references"]], seed)
     found = search(args, settings, train, test, start, seed)
     found.kernels.save(f"{file}.kernels")
     draw_kernels(f"{file}.kernels.png", start, found.kernels)

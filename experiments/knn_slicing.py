@@ -33,7 +33,7 @@ from tqdm import tqdm
 from mxelm.backbones.gluon import count_parameters
 from mxelm.cli import options
 from mxelm.files import make_folder, read_json, write_json
-from mxelm.knn_slicing import kernels, networks
+from mxelm.knn_slicing import banks, kernels, networks
 from mxelm.neighbours import References, vote
 from mxelm.reporting import results
 from mxelm.runtime import mx
@@ -106,7 +106,7 @@ def inference(args):
     """
     settings = QUICK_INFERENCE if args.quick else INFERENCE
     images = load_mnist(args)[0].source.images
-    full, bank = networks.network("128"), kernels.random(0)
+    full, bank = networks.network("128"), banks.random(0)
     full.initialize(mx.init.Xavier())
     features = networks.from_kernels(bank)
     for net in (full, features):

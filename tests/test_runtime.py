@@ -267,5 +267,5 @@ def test_what_needs_no_mxnet_loads_none():
 
 @pytest.mark.parametrize("module", [mxelm, runtime])
 def test_a_name_that_is_not_there(module):
-    with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=f"{module.__name__}.* attribute .*nothing"):
         module.nothing  # noqa: B018

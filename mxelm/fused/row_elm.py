@@ -32,7 +32,7 @@ class RowELM:
         self._W[:-1, :-1] = projection.W
         self._W[:-1, -1] = spread * np.random.default_rng([projection.seed, 1]).standard_normal(L)
         self._sums = Gram(L + 1, n_outputs)
-        self._blocks = Blocks((n_features, n_outputs, 1), lambda *rows: self._sums.add_block(*self._weighted(*rows)))
+        self._blocks = Blocks((n_features, n_outputs, 1), self._take)
         self._solved = None  # (l2, beta, intercept)
 
     @property
@@ -80,6 +80,9 @@ class RowELM:
         np.tanh(H, out=H)
         H[:, -1] = 1
         return H
+
+    def _take(self, X, Y, weights):
+        self._sums.add_block(*self._weighted(X, Y, weights))
 
     def _weighted(self, X, Y, weights):
         """[H, 1] and Y of rows X, each times the root of its weight (n, 1), as least squares want it."""

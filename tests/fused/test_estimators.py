@@ -28,14 +28,14 @@ def labels(dataset):
 
 
 def test_a_list_of_images_of_any_sizes(tiny_backbone, images, labels):
-    model = FusedELMClassifier(tiny_backbone, n_neurons=40, seed=1).fit(images, labels)
+    model = FusedELMClassifier(tiny_backbone, n_neurons=40, random_state=1).fit(images, labels)
     assert list(model.classes_) == ["blue", "green", "red"]
     assert model.score(images, labels) == np.mean(model.predict(images) == labels) > 0.8
     assert model.decision_function(images).shape == (len(images), 3)
 
 
 def test_a_dataset_gives_what_fit_gives(tiny_backbone, dataset, labels):
-    model = FusedELMClassifier(tiny_backbone, n_neurons=40, seed=1).fit(dataset)
+    model = FusedELMClassifier(tiny_backbone, n_neurons=40, random_state=1).fit(dataset)
     own = fit(tiny_backbone, dataset, n_neurons=40, seed=1)
     images = [dataset.image(i) for i in range(len(dataset))]
     np.testing.assert_array_equal(model.decision_function(images), own.predictor.scores(images))
@@ -45,7 +45,7 @@ def test_a_dataset_gives_what_fit_gives(tiny_backbone, dataset, labels):
 
 
 def test_a_dataset_is_scored_by_names_of_classes(tiny_backbone, dataset):
-    model = FusedELMClassifier(tiny_backbone, n_neurons=40, l2=1.0, seed=1).fit(dataset)
+    model = FusedELMClassifier(tiny_backbone, n_neurons=40, l2=1.0, random_state=1).fit(dataset)
     assert model.score(dataset.only(["red", "blue", "green"])) == model.score(dataset) > 0.8
 
 
@@ -62,11 +62,11 @@ def test_an_array_of_the_networks_own_size_and_two_classes(tiny_backbone):
 
 
 def test_clone_parameters_and_cross_validation(tiny_backbone, tiny_checkpoint, images, labels):
-    model = FusedELMClassifier(tiny_checkpoint, n_neurons=30, l2=1.0, seed=3)
+    model = FusedELMClassifier(tiny_checkpoint, n_neurons=30, l2=1.0, random_state=3)
     twin = clone(model.fit(images, labels))
     assert twin.get_params() == model.get_params() and not hasattr(twin, "predictor_")
     np.testing.assert_array_equal(twin.fit(images, labels).decision_function(images), model.decision_function(images))
-    of_object = clone(FusedELMClassifier(tiny_backbone, n_neurons=30, l2=1.0, seed=3)).fit(images, labels)
+    of_object = clone(FusedELMClassifier(tiny_backbone, n_neurons=30, l2=1.0, random_state=3)).fit(images, labels)
     np.testing.assert_array_equal(of_object.decision_function(images), model.decision_function(images))
     assert cross_val_score(model, images, labels, cv=2).mean() > 0.6
 

@@ -5,7 +5,7 @@ from scipy.signal import correlate
 
 from mxelm.containers import save_container
 from mxelm.errors import FileError, InputError
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks, kernels
 from mxelm.knn_slicing.kernels import Kernels
 
 
@@ -36,7 +36,7 @@ def layer(maps, weights, biases):
 
 
 def test_features_are_their_definition(images):
-    bank = kernels.random(1)
+    bank = banks.random(1)
     rng = np.random.default_rng(0)
     bank = bank.replace(bias1=rng.normal(0, 0.1, 32), bias2=rng.normal(0, 0.1, 64))
     found, maps = kernels.features(images[:5], bank), kernels.pool1(images[:5], bank)
@@ -48,15 +48,15 @@ def test_features_are_their_definition(images):
 
 
 def test_blocks_change_nothing(images):
-    bank = kernels.random(1, (4, 6))
+    bank = banks.random(1, (4, 6))
     whole = kernels.features(images[:23], bank)
     np.testing.assert_allclose(kernels.features(images[:23], bank, block=5), whole, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(kernels.pool1(images[:23], bank, block=30), kernels.pool1(images[:23], bank))
 
 
-@pytest.mark.parametrize("name", kernels.BANKS)
+@pytest.mark.parametrize("name", banks.BANKS)
 def test_banks_are_functions_of_their_seed(images, name):
-    first, again, other = (kernels.BANKS[name](images, seed) for seed in (3, 3, 4))
+    first, again, other = (banks.BANKS[name](images, seed) for seed in (3, 3, 4))
     assert first.count == 18_816 and first.conv2.shape == (64, 32, 3, 3)
     assert np.array_equal(first.conv1, again.conv1) and np.array_equal(first.conv2, again.conv2)
     assert not np.array_equal(first.conv2, other.conv2)
@@ -64,15 +64,13 @@ def test_banks_are_functions_of_their_seed(images, name):
 
 
 def test_random_banks():
-    bank, centred = kernels.random(0), kernels.random_zero_mean(0)
+    bank = banks.random(0)
     limit = np.sqrt(6 / (9 * (64 + 32)))
     assert 0.99 * limit < np.abs(bank.conv2).max() <= limit
-    np.testing.assert_allclose(centred.conv1.mean((1, 2, 3)), 0, atol=1e-7)
-    np.testing.assert_allclose(centred.conv2.mean((1, 2, 3)), 0, atol=1e-7)
 
 
 def test_learned_kernels_have_unit_length(images):
-    for bank in (kernels.pca(images, 0, (12, 16)), kernels.kmeans(images, 0, (12, 16))):
+    for bank in (banks.pca(images, 0, (12, 16)), banks.kmeans(images, 0, (12, 16))):
         for weights in (bank.conv1, bank.conv2):
             np.testing.assert_allclose(np.linalg.norm(weights.reshape(len(weights), -1), axis=1), 1, rtol=1e-5)
         np.testing.assert_allclose(bank.conv1.mean((1, 2, 3)), 0, atol=1e-5)
@@ -82,20 +80,20 @@ def test_centroids_find_the_clusters_of_whitened_patches():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(5, 18))
     patches = (np.repeat(truth, 400, 0) + rng.normal(0, 0.05, (2000, 18))) @ np.diag(np.geomspace(0.2, 5, 18))
-    found = kernels._whitened_centroids(patches.astype(np.float32), 5, rng)
+    found = banks._whitened_centroids(patches.astype(np.float32), 5, rng)
     centres = patches.reshape(5, 400, 18).mean(1)
     responses = found @ (centres - centres.mean(0)).T
     assert sorted(responses.argmax(0)) == [0, 1, 2, 3, 4]  # each cluster has a kernel that answers it most
 
 
 def test_principal_components_come_in_both_signs_and_are_orthogonal(images):
-    flat = kernels.pca(images, 0, (12, 16)).conv1.reshape(12, 9)
+    flat = banks.pca(images, 0, (12, 16)).conv1.reshape(12, 9)
     np.testing.assert_allclose(flat[:6] @ flat[:6].T, np.eye(6), atol=1e-5)
     np.testing.assert_array_equal(flat[6:], -flat[:6])
 
 
 def test_files(images, tmp_path):
-    bank = kernels.random(5)
+    bank = banks.random(5)
     bank.save(tmp_path / "bank")
     again = Kernels.load(tmp_path / "bank")
     assert np.array_equal(again.conv1, bank.conv1) and np.array_equal(again.conv2, bank.conv2)
@@ -112,7 +110,7 @@ def test_files(images, tmp_path):
 
 
 def test_what_cannot_be_is_refused(images):
-    bank = kernels.random(0)
+    bank = banks.random(0)
     with pytest.raises(InputError, match="conv2 must have shape"):
         bank.replace(conv2=bank.conv2[:, :5])
     with pytest.raises(InputError, match="bias1 holds NaN"):
@@ -122,4 +120,4 @@ def test_what_cannot_be_is_refused(images):
     with pytest.raises(InputError, match="at least 10x10"):
         kernels.features(images[:, :8, :8], bank)
     with pytest.raises(InputError, match="too few patches"):
-        kernels.kmeans(np.zeros((50, 28, 28), np.uint8), 0)
+        banks.kmeans(np.zeros((50, 28, 28), np.uint8), 0)

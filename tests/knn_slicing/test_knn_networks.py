@@ -4,7 +4,7 @@ import pytest
 
 from mxelm.backbones.gluon import count_parameters
 from mxelm.errors import InputError
-from mxelm.knn_slicing import kernels, networks
+from mxelm.knn_slicing import banks, kernels, networks
 from mxelm.runtime import mx
 
 COUNTS = {"128": 1_199_882, "64": 121_930, "32": 70_378, "16": 44_602, "8": 31_714, "knn": 18_816}
@@ -31,10 +31,10 @@ def test_children():
 
 
 def test_kernels_there_and_back():
-    bank = kernels.random(0)
+    bank = banks.random(0)
     bank = bank.replace(bias1=np.arange(32) / 100, bias2=np.arange(64) / 100)
     made = networks.from_kernels(bank)
-    assert all(np.array_equal(getattr(kernels.backprop(made), name), getattr(bank, name))
+    assert all(np.array_equal(getattr(banks.backprop(made), name), getattr(bank, name))
                for name in ("conv1", "bias1", "conv2", "bias2"))
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
     given = made(mx.nd.array(images[:, None] / np.float32(255))).asnumpy()
@@ -45,4 +45,4 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="no network '12'"):
         networks.network("12")
     with pytest.raises(InputError, match="shape \\(32, 1, 3, 3\\), got \\(4, 1, 3, 3\\)"):
-        networks.from_kernels(kernels.random(0, (4, 6)))
+        networks.from_kernels(banks.random(0, (4, 6)))

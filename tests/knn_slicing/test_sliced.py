@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from mxelm import data
 from mxelm.containers import load_container, save_container
 from mxelm.errors import FileError, InputError
-from mxelm.knn_slicing import SlicedClassifier, kernels, networks
+from mxelm.knn_slicing import SlicedClassifier, banks, kernels, networks
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
@@ -23,14 +23,14 @@ def digits():
 
 @pytest.fixture(scope="module")
 def fitted(digits):
-    return SlicedClassifier(kernels.random(0)).fit(*digits[:2])
+    return SlicedClassifier(banks.random(0)).fit(*digits[:2])
 
 
 @pytest.mark.parametrize("k, weights, metric", [(9, "uniform", "cosine"), (1, "uniform", "l2"), (4, "distance", "l2"),
                                                 (12, "distance", "cosine")])
 def test_same_as_scikit_learn(digits, k, weights, metric):
     images, labels, queries, truth = digits
-    bank = kernels.random(0)
+    bank = banks.random(0)
     mine = SlicedClassifier(bank, k=k, weights=weights, metric=metric).fit(images, labels)
     name = "euclidean" if metric == "l2" else metric
     other = KNeighborsClassifier(k, weights=weights, algorithm="brute", metric=name)
@@ -46,7 +46,7 @@ def test_a_trained_networks_child(digits):
     net = networks.network("8")
     net.initialize(mx.init.Xavier())
     mine = SlicedClassifier(net, cut="pool2").fit(images, labels)
-    whole = SlicedClassifier(kernels.backprop(net)).fit(images, labels)
+    whole = SlicedClassifier(banks.backprop(net)).fit(images, labels)
     np.testing.assert_allclose(mine.references_, whole.references_, rtol=1e-5, atol=1e-6)
     assert SlicedClassifier(net, cut="dense1").fit(images, labels).references_.shape == (300, 8)
     assert SlicedClassifier(net).fit(images, labels).references_.shape == (300, 10)
@@ -100,7 +100,7 @@ def test_file(fitted, digits, tmp_path):
 def test_names_of_classes_survive(digits, tmp_path):
     images, labels, queries, _ = digits
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], object)
-    model = SlicedClassifier(kernels.random(0), k=3).fit(images, names[labels])
+    model = SlicedClassifier(banks.random(0), k=3).fit(images, names[labels])
     model.save(tmp_path / "model")
     np.testing.assert_array_equal(SlicedClassifier.load(tmp_path / "model").predict(queries), model.predict(queries))
     assert set(model.predict(queries)) <= set(names)
@@ -113,7 +113,7 @@ def test_damaged_and_foreign_files_are_refused(fitted, tmp_path):
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 16
     (tmp_path / "flipped").write_bytes(flipped)
-    kernels.random(0).save(tmp_path / "kernels")
+    banks.random(0).save(tmp_path / "kernels")
     meta, arrays = load_container(tmp_path / "model", "sliced-classifier")
     for name, change in (("labels", {"labels": arrays["labels"] + 8}), ("rows", {"labels": arrays["labels"][1:]}),
                          ("narrow", {"references": arrays["references"][:, 1:]})):
@@ -135,7 +135,7 @@ def test_clone(fitted):
 
 def test_what_cannot_be_is_refused(digits, tiny_backbone):
     images, labels, _, _ = digits
-    bank = kernels.random(0)
+    bank = banks.random(0)
     with pytest.raises(InputError, match="prefix of a checkpoint, got int"):
         SlicedClassifier(5).fit(images, labels)
     with pytest.raises(InputError, match="one class"):
@@ -155,7 +155,7 @@ def test_what_cannot_be_is_refused(digits, tiny_backbone):
 
 
 def test_activations_that_are_not_finite_are_refused(digits):
-    huge = kernels.random(0)
+    huge = banks.random(0)
     huge = huge.replace(conv1=huge.conv1 * 1e30, conv2=huge.conv2 * 1e30)
     with pytest.raises(InputError, match="activations of image 0 are not finite"):
         SlicedClassifier(huge).fit(*digits[:2])

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from tqdm import tqdm
 
 from mxelm.errors import InputError
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.deskew import deskew
 from mxelm.knn_slicing.engine import file, soft_lvq, subclass_lda
 from mxelm.knn_slicing.engine.classifier import Bank, Engine, checked, features, project
@@ -36,7 +36,6 @@ class Plan:
     most_prototypes: int = 2000  # a class
     rounds: int = 8  # each with new distortions
     rate: float = 2e-3  # Adam's first step; falls to a hundredth
-    cost: str = "soft"
     sharpness: float = 0.5
     strength: float = 1.0  # of the distortions
     polish: int = 3  # rounds for the prototypes alone, behind the quantised map
@@ -103,7 +102,7 @@ class _Source:
 
 def _banks(upright, plan, seed):
     """k-means kernels of both layers, quantised."""
-    found = kernels.kmeans(upright, seed, plan.filters)
+    found = banks.kmeans(upright, seed, plan.filters)
     return Bank.of(found.conv1, found.bias1, plan.bits[0]), Bank.of(found.conv2, found.bias2, plan.bits[0])
 
 
@@ -116,7 +115,7 @@ def _learned_map(source, plan, per_class, seed, progress):
     whitening, W, _ = subclass_lda.fit(source.clean, source.labels, plan.n_components, n_subclasses, plan.n_dims,
                                        plan.shrinkage, seed)
     clean = whitening.apply(source.clean)
-    quantiser = soft_lvq.Quantiser(W, *_centroids(clean @ W, source.labels, per_class, seed), plan.cost, plan.sharpness)
+    quantiser = soft_lvq.Quantiser(W, *_centroids(clean @ W, source.labels, per_class, seed), plan.sharpness)
     clean = clean.astype(np.float16)  # half the memory of the largest arrays
     y, rates = np.tile(source.labels, 2), np.geomspace(plan.rate, plan.rate / 100, plan.rounds + 1)
     with tqdm(range(plan.rounds), desc="map and prototypes", disable=not progress) as bar:
@@ -139,7 +138,7 @@ def _centroids(points, labels, per_class, seed):
 
 def _polished(source, projection, centre, prototypes, of_class, plan, progress):
     """The prototypes refined behind the map as it is stored; both maps leave the training images' mean at 0."""
-    quantiser = soft_lvq.Quantiser(None, prototypes, of_class, plan.cost, plan.sharpness)
+    quantiser = soft_lvq.Quantiser(None, prototypes, of_class, plan.sharpness)
     points = project(source.clean, projection) - centre
     y, rates = np.tile(source.labels, 2), np.geomspace(plan.rate / 10, plan.rate / 100, plan.polish + 1)
     for i in tqdm(range(plan.polish), desc="prototypes", disable=not progress):

@@ -1,12 +1,12 @@
 """Learning vector quantisation: prototypes, and the linear map in front of them, moved by the samples they decide.
 
-A sample x of class y lies at z = x W; prototype p_j has the label c_j and the squared distance d_j = |z - p_j|^2. A
-cost of the distances alone gives g_j = d cost / d d_j, and with it every gradient:
+A sample x of class y lies at z = x W; prototype p_j has the label c_j and the squared distance d_j = |z - p_j|^2. The
+cost is one of the distances alone, and gives g_j = d cost / d d_j, and with it every gradient:
 
     d cost / d p_j = -2 sum over samples g_j (z - p_j)        d cost / d z = 2 sum_j g_j (z - p_j)
 
-Source: Sato and Yamada, NIPS 1995 (GLVQ); Seo and Obermayer, Neural Computation 15, 2003 (robust soft LVQ);
-Schneider, Biehl and Hammer, Neural Computation 21, 2009 (the map learned along: matrix LVQ).
+Source: Seo and Obermayer, Neural Computation 15, 2003 (robust soft LVQ); Schneider, Biehl and Hammer, Neural
+Computation 21, 2009 (the map learned along: matrix LVQ).
 """
 import numpy as np
 
@@ -14,14 +14,14 @@ import numpy as np
 class Quantiser:
     """A map W (n_features, n_dims), prototypes (n_prototypes, n_dims) and their labels, refined in place by Adam.
 
-    projection: float32, or None where samples are given as they are compared. cost: "glvq" or "soft".
+    projection: float32, or None where samples are given as they are compared.
     """
 
-    def __init__(self, projection, prototypes, labels, cost="soft", sharpness=0.5):
+    def __init__(self, projection, prototypes, labels, sharpness=0.5):
         self.parameters = [np.array(prototypes, np.float32)]
         if projection is not None:
             self.parameters.append(np.array(projection, np.float32))
-        self.labels, self.cost, self.sharpness = np.asarray(labels), COSTS[cost], sharpness
+        self.labels, self.sharpness = np.asarray(labels), sharpness
         self.moments = [(np.zeros_like(p), np.zeros_like(p)) for p in self.parameters]
         self.steps = 0
 
@@ -50,7 +50,7 @@ class Quantiser:
         z = x if self.projection is None else x @ self.projection
         distances = ((z * z).sum(axis=1)[:, None] - 2 * (z @ self.prototypes.T)
                      + (self.prototypes ** 2).sum(axis=1))
-        value, g = self.cost(distances, self.labels == y[:, None], self.sharpness)
+        value, g = soft_cost(distances, self.labels == y[:, None], self.sharpness)
         g /= len(x)
         gradients = [-2 * (g.T @ z - g.sum(axis=0)[:, None] * self.prototypes)]
         if self.projection is not None:
@@ -76,19 +76,3 @@ def soft_cost(distances, own, sharpness):
     share = np.maximum((every * own).sum(axis=1, keepdims=True), 1e-30)
     g = sharpness * (every * own / share - every)
     return float(-np.log(share).mean()), g.astype(np.float32)
-
-
-def glvq_cost(distances, own, sharpness):
-    """GLVQ: sigmoid of sharpness (d+ - d-) / (d+ + d-), d+ and d- to the nearest right and wrong prototype."""
-    n = np.arange(len(distances))
-    right = np.where(own, distances, np.inf).argmin(axis=1)
-    wrong = np.where(own, np.inf, distances).argmin(axis=1)
-    d1, d2 = distances[n, right], distances[n, wrong]
-    value = 1 / (1 + np.exp(-sharpness * (d1 - d2) / (d1 + d2)))
-    slope = sharpness * value * (1 - value) * 2 / (d1 + d2) ** 2
-    g = np.zeros(distances.shape, np.float32)
-    g[n, right], g[n, wrong] = slope * d2, -slope * d1
-    return float(value.mean()), g
-
-
-COSTS = {"soft": soft_cost, "glvq": glvq_cost}

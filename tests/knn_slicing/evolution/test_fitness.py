@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from mxelm.errors import InputError
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks, kernels
 from mxelm.knn_slicing.convolution import respond
 from mxelm.knn_slicing.evolution import channel_distances
 from mxelm.knn_slicing.evolution.candidates import Task, plugged, vector_of, weights_of
@@ -30,7 +30,7 @@ def digits():
 @pytest.fixture(scope="module")
 def weights():
     """Four and six filters, with biases."""
-    bank, rng = kernels.random_zero_mean(0, (4, 6)), np.random.default_rng(0)
+    bank, rng = banks.random(0, (4, 6)), np.random.default_rng(0)
     return weights_of(bank.replace(bias1=rng.normal(0, 0.1, 4), bias2=rng.normal(0, 0.1, 6)))
 
 
@@ -168,7 +168,7 @@ def test_equal_distances_go_by_index(metric):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (12, 28, 28)).astype(np.uint8)[np.arange(300) % 12]
     labels = rng.integers(0, 4, 300)
-    weights = weights_of(kernels.random(1, (2, 3)))
+    weights = weights_of(banks.random(1, (2, 3)))
     fitness = KernelFitness(images, labels, np.arange(200), "accuracy", metric, listed=40)
     asked = task(weights, "conv2", 1, np.arange(150, 300), 0.1)
     expected = []

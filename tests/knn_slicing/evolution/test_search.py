@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info
 
 from mxelm.containers import save_container
 from mxelm.errors import EnvironmentProblem, FileError, InputError
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.evolution import workers
 from mxelm.knn_slicing.evolution.candidates import weights_of
 from mxelm.knn_slicing.evolution.fitness import KernelFitness
@@ -34,7 +34,7 @@ def fitness():
 
 @pytest.fixture(scope="module")
 def start():
-    return kernels.random(0, (3, 5))
+    return banks.random(0, (3, 5))
 
 
 def assert_same(a, b):
@@ -185,7 +185,7 @@ def test_checkpoints_of_other_runs_are_refused(fitness, start, tmp_path):
     with pytest.raises(FileError, match="images"):
         evolve(start, fitness, QUERIES[:50], checkpoint=path, resume=True, filters=1, **SHORT)
     with pytest.raises(FileError, match="start kernels"):
-        evolve(kernels.random(5, (3, 5)), fitness, QUERIES, checkpoint=path, resume=True, filters=1, **SHORT)
+        evolve(banks.random(5, (3, 5)), fitness, QUERIES, checkpoint=path, resume=True, filters=1, **SHORT)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(FileError, match="damaged"):
         evolve(start, fitness, QUERIES, checkpoint=path, resume=True, filters=1, **SHORT)
