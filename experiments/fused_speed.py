@@ -142,7 +142,7 @@ def photographs(s, network):
     backbone = backbones.load(network)
     files = data.load("caltech101", background=False)
     files = files.take(np.random.default_rng(0).permutation(len(files))[:s["images"]])
-    fit = backbone.preprocessing.fit
+    fit = backbone.preprocessing.prepare
     arrays = np.stack([fit(files.image(i)) for i in tqdm(range(len(files)), desc="decode once")])
     return backbone, files, Dataset(ArraySource(arrays, "arrays"), files.targets, files.classes, "arrays")
 

@@ -82,7 +82,7 @@ class Preprocessing:
         """Shape of one input, (channels, height, width)."""
         return (self.channels, *self.size)
 
-    def fit(self, image):
+    def prepare(self, image):
         """Bring one image, uint8 RGB (h, w, 3) or grey (h, w) or a Pillow image, to uint8 (height, width, channels).
 
         Channels come out in `channel_order`. Raises InputError for another type or shape.
@@ -102,7 +102,7 @@ class Preprocessing:
 
     def __call__(self, image):
         """One uint8 image of any size -> float32 (channels, height, width), ready for the network."""
-        return self.normalise(self.fit(image)[None])[0]
+        return self.normalise(self.prepare(image)[None])[0]
 
     def _coloured(self, image):
         cv2 = require_cv2()

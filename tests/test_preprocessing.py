@@ -36,7 +36,7 @@ def test_pixels_become_numbers(order):
         if order == "BGR":
             image = image[..., ::-1]
         expected.append(((image.astype(np.float64) - mean) * scale).transpose(2, 0, 1))
-    batch = preprocessing.normalise(np.stack([preprocessing.fit(image) for image in images]))
+    batch = preprocessing.normalise(np.stack([preprocessing.prepare(image) for image in images]))
     assert batch.dtype == np.float32 and batch.shape == (3, *preprocessing.shape) and batch.flags.c_contiguous
     tolerance = 1.01 * scale[0] if order == "GREY" else 1e-4  # OpenCV rounds a grey value in fixed point
     np.testing.assert_allclose(batch, expected, atol=tolerance)
@@ -46,7 +46,7 @@ def test_pixels_become_numbers(order):
 
 def test_grey_agrees_with_pillow():
     image = picture(40, 50)
-    grey = Preprocessing((40, 50), "none", channel_order="GREY").fit(image)
+    grey = Preprocessing((40, 50), "none", channel_order="GREY").prepare(image)
     assert grey.shape == (40, 50, 1)
     assert np.abs(grey[..., 0].astype(int) - np.asarray(Image.fromarray(image).convert("L"))).max() <= 1
 
@@ -93,7 +93,7 @@ def bilinear(image, height, width):
 @pytest.mark.parametrize("height, width", [(20, 30), (30, 20), (8, 8), (3, 5), (64, 11)])
 def test_stretching_is_bilinear_interpolation(height, width):
     image = picture(height, width)
-    fitted = Preprocessing((12, 16), "stretch").fit(image)
+    fitted = Preprocessing((12, 16), "stretch").prepare(image)
     assert fitted.dtype == np.uint8
     assert np.abs(fitted - bilinear(image, 12, 16)).max() <= 1
 
@@ -104,7 +104,7 @@ def test_the_short_side_is_resized_then_the_centre_is_cut_out(height, width, res
     image = picture(height, width)
     whole = bilinear(image, *resized)
     top, left = (resized[0] - 12) // 2, (resized[1] - 10) // 2
-    fitted = Preprocessing((12, 10), short_side=16).fit(image)
+    fitted = Preprocessing((12, 10), short_side=16).prepare(image)
     assert np.abs(fitted - whole[top:top + 12, left:left + 10]).max() <= 1
 
 
@@ -112,7 +112,7 @@ def test_the_short_side_is_resized_then_the_centre_is_cut_out(height, width, res
 def test_an_image_of_the_right_size_is_resized_unless_its_short_side_is_right_too(size):
     """An 8x4 image under short side 8 becomes 16x8, of which the centre is taken."""
     image = picture(*size)
-    fitted = Preprocessing(size, short_side=8).fit(image)
+    fitted = Preprocessing(size, short_side=8).prepare(image)
     factor = 8 // min(size)
     height, width = size[0] * factor, size[1] * factor
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
@@ -125,14 +125,14 @@ def test_an_image_of_the_right_size_is_resized_unless_its_short_side_is_right_to
                                         ("lanczos", cv2.INTER_LANCZOS4)])
 def test_interpolations_are_opencvs(name, flag):
     image = picture(30, 40)
-    fitted = Preprocessing((11, 13), "stretch", interpolation=name).fit(image)
+    fitted = Preprocessing((11, 13), "stretch", interpolation=name).prepare(image)
     np.testing.assert_array_equal(fitted, cv2.resize(image, (13, 11), interpolation=flag))
     assert name in INTERPOLATIONS
 
 
 def test_areas_are_means_as_pillow_has_them():
     image = picture(24, 32)
-    fitted = Preprocessing((12, 16), "stretch", interpolation="area").fit(image)
+    fitted = Preprocessing((12, 16), "stretch", interpolation="area").prepare(image)
     reference = np.asarray(Image.fromarray(image).resize((16, 12), Image.BOX))
     assert np.abs(fitted.astype(int) - reference).max() <= 1
 
@@ -147,9 +147,9 @@ def test_short_side_by_custom():
 def test_without_resizing_only_the_right_size_will_do():
     for preprocessing in (Preprocessing((8, 6), "none"), Preprocessing((8, 6)).replace(resize="none"),
                           Preprocessing((8, 6), "none", short_side=9)):
-        np.testing.assert_array_equal(preprocessing.fit(picture(8, 6)), picture(8, 6))
+        np.testing.assert_array_equal(preprocessing.prepare(picture(8, 6)), picture(8, 6))
         with pytest.raises(InputError, match="an image of 6x8 pixels meets a network that takes 8x6"):
-            preprocessing.fit(picture(6, 8))
+            preprocessing.prepare(picture(6, 8))
 
 
 @settings(deadline=None, max_examples=60)
@@ -161,7 +161,7 @@ def test_any_image_comes_out_in_the_right_shape(height, width, size, rule, extra
     image = picture(height, width, colours)
     if rule == "short_side" and preprocessing.short_side * max(height, width) > 63 * max(size) * min(height, width):
         return  # so narrow that it is refused
-    fitted = preprocessing.fit(image)
+    fitted = preprocessing.prepare(image)
     assert fitted.shape == (*size, preprocessing.channels) and fitted.dtype == np.uint8
     assert int(image.min()) - 1 <= fitted.min() and fitted.max() <= int(image.max()) + 1
     assert preprocessing(image).shape == preprocessing.shape
@@ -237,9 +237,9 @@ def test_values_that_cannot_be(arguments, message):
 def test_arrays_that_are_no_image(image):
     for rule in RESIZE_RULES:
         with pytest.raises(InputError, match="an image must be uint8"):
-            Preprocessing((8, 8), rule).fit(image)
+            Preprocessing((8, 8), rule).prepare(image)
 
 
 def test_a_stripe_is_refused_rather_than_blown_up():
     with pytest.raises(InputError, match="an image of 1x900 pixels is too narrow"):
-        Preprocessing((8, 8)).fit(picture(1, 900))
+        Preprocessing((8, 8)).prepare(picture(1, 900))

@@ -57,7 +57,7 @@ class Pipeline:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, rows, seed):
-        images, rows, skipped = self._fitted(rows)
+        images, rows, skipped = self._prepared(rows)
         if self.augment is not None and len(rows):
             shape = images.shape
             images = self.augment(np.require(images, requirements=["C", "W"]), np.random.default_rng(seed))
@@ -65,15 +65,15 @@ class Pipeline:
                 raise InputError(f"augment must keep the images' shape {shape}, got {images.shape}")
         return self.preprocessing.normalise(images), rows, skipped
 
-    def _fitted(self, rows):
+    def _prepared(self, rows):
         """uint8 (b, h, w, c) images of `rows`, the rows that could be had, and the others as (id, reason)."""
         source, positions = self.dataset.source, self.dataset.positions[rows]
-        if source.images is not None and fits(source.images[:1], self.preprocessing):
+        if source.images is not None and is_prepared(source.images[:1], self.preprocessing):
             return coloured(source.images[positions], self.preprocessing), rows, []
         images, kept, skipped = [], [], []
         for row, position in zip(rows, positions):
             try:
-                images.append(self._fit_one(position))
+                images.append(self._prepare_one(position))
                 kept.append(row)
             except (FileError, InputError) as error:
                 if not self.skip_bad:
@@ -83,22 +83,22 @@ class Pipeline:
         empty = np.empty((0, *self.preprocessing.size, self.preprocessing.channels), np.uint8)
         return np.stack(images) if images else empty, np.array(kept, np.int64), skipped
 
-    def _fit_one(self, position):
+    def _prepare_one(self, position):
         source = self.dataset.source
         image = source.image(position)
         try:
-            return self.preprocessing.fit(image)
+            return self.preprocessing.prepare(image)
         except MxelmError as error:
             raise InputError(f"{source.ids[position]}: {error}") from None
 
 
-def fits(images, preprocessing):
+def is_prepared(images, preprocessing):
     """Whether images (n, h, w[, 3]) have the size that `preprocessing` would bring them to."""
     return images.shape[1:3] == preprocessing.size and preprocessing.short_side in (None, min(preprocessing.size))
 
 
 def coloured(images, preprocessing):
-    """uint8 (n, h, w[, 3]) of the right size -> (n, h, w, channels), channels in order: `fit` for a whole array."""
+    """uint8 (n, h, w[, 3]) of the right size -> (n, h, w, channels), channels in order: `prepare` for a whole array."""
     if images.ndim == 3:
         return np.broadcast_to(images[..., None], (*images.shape, preprocessing.channels))
     if preprocessing.channels == 1:
