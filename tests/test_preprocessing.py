@@ -219,7 +219,7 @@ def test_json_that_cannot_be(content):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"size": 224}, "size must be"), ({"size": (4,)}, "size must be"), ({"size": (4, -1)}, "size must be"),
-    ({"size": (4, 4.5)}, "size must be"), ({"resize": "fill"}, "resize rule 'fill' is not known: use one of short_"),
+    ({"size": (4, 4.5)}, "size must be"), ({"resize": "fill"}, "resize rule 'fill' is not known: use short_"),
     ({"interpolation": "cubic"}, "interpolation 'cubic' is not known"), ({"channel_order": "rgb"}, "channel order"),
     ({"short_side": 7}, r"not below the crop \(8, 8\), got 7"), ({"short_side": 8.5}, "got 8.5"),
     ({"mean": (1, 2)}, "mean needs 3 finite numbers"), ({"scale": float("inf")}, "scale needs 3 finite numbers"),
