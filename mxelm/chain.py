@@ -86,7 +86,7 @@ class Chain:
 
     def seconds(self, batch, *, repeats=20):
         """Seconds that each segment takes for `batch` rows, float64 (n_segments,): medians of runs in turn."""
-        x = self._noise(batch)
+        x = self.noise(batch)
         taken = np.empty((repeats + 2, len(self.segments)))
         for one_run in taken:
             start = time.perf_counter()
@@ -117,13 +117,14 @@ class Chain:
         target = self._pieces[self._next].target(name, len(rows))
         return mx.nd.take(value, mx.nd.array(rows, ctx=value.context, dtype="int32"), out=target)
 
-    def _noise(self, batch):
+    def noise(self, batch):
+        """Normal numbers in the shape of `batch` images, float32: to measure and to compare with."""
         shape = (batch, *self.backbone.preprocessing.shape)
         return np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
 
     def _verify(self):
         """Fusion at bind can make a segment silently wrong: one image of noise shows it."""
-        difference = self.agreement(self._noise(1))
+        difference = self.agreement(self.noise(1))
         if not difference <= TOLERANCE:
             raise InputError(f"{self.backbone.name} cut at {', '.join(self.exits[:-1])} differs from the whole network "
                              f"by {difference:.1e}: set MXNET_SUBGRAPH_BACKEND=NONE before MXNet loads")

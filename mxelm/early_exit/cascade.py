@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mxelm.early_exit.features import features_at
-from mxelm.early_exit.rules import CONFIDENCES, decide
+from mxelm.early_exit.features import exit_features, features_at
+from mxelm.early_exit.rules import CONFIDENCES, Judged, decide
 from mxelm.errors import InputError
 
 
@@ -69,3 +69,13 @@ class Cascade:
         parts = [self.answer(batch.data[0]) for batch in batches]
         rows = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "exits", "confidences"))
         return Answers(*rows, np.nansum([part.seconds for part in parts], axis=0))
+
+    def judged(self, dataset, **options):
+        """What every exit by itself says of all images of a Dataset with classes: rules.Judged, (M, n).
+
+        Classes are matched by name; an image of a class that the cascade does not know is wrong at every exit.
+        """
+        x, rows = exit_features(self.chain, dataset, **options)
+        numbers = np.array([self.classes.index(name) if name in self.classes else -1 for name in dataset.classes])
+        scores = [head(part) for head, part in zip(self.heads, x)]
+        return Judged(scores, numbers[dataset.targets[rows]], self.confidence)

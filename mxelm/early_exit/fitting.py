@@ -9,7 +9,8 @@ from mxelm.chain import Chain
 from mxelm.early_exit.cascade import Cascade
 from mxelm.early_exit.features import exit_features, stream
 from mxelm.early_exit.heads import classifier, cross_validated, head, held_out, split_rows
-from mxelm.early_exit.rules import far_thresholds, risk_thresholds
+from mxelm.early_exit.placement import candidates, place
+from mxelm.early_exit.rules import Judged, far_thresholds, risk_thresholds
 from mxelm.errors import InputError
 
 RULES = (*FAR_RULES, "fixed", "risk")
@@ -66,7 +67,8 @@ class Recipe:
 def fit(backbone, dataset, exits, recipe=None, *, batch=32, skip_bad=False, progress=False):
     """A Cascade for a Dataset with classes: one pass over the images, then classifiers and thresholds.
 
-    backbone: mxelm.backbones.Backbone. exits: as Chain takes them; the backbone's features are the last exit. A
+    backbone: mxelm.backbones.Backbone. exits: as Chain takes them; the backbone's features are the last exit. "auto":
+    two or fewer that are placed by measured time at the recipe's max_loss. A
     classifier with `partial_fit` is trained during the pass and never sees more than `batch` rows; what is kept of the
     images is then the features of the held-out ones. Source: Savchenko, Algorithm 2.
     """
@@ -74,15 +76,25 @@ def fit(backbone, dataset, exits, recipe=None, *, batch=32, skip_bad=False, prog
     if dataset.kind != "classes" or len(np.unique(dataset.targets)) < 2:
         raise InputError(f"early exit needs images of two classes or more; {dataset.name} has "
                          f"{len(np.unique(dataset.targets))} of kind {dataset.kind}")
-    chain = Chain(backbone, exits)
+    chain, seconds = candidates(backbone) if exits == "auto" else (Chain(backbone, exits), None)
     options = {"batch": batch, "skip_bad": skip_bad, "progress": progress}
-    if hasattr(recipe.classifier, "partial_fit") and recipe.scores == "held_out":
+    if exits != "auto" and hasattr(recipe.classifier, "partial_fit") and recipe.scores == "held_out":
         heads, thresholds = _fit_stream(chain, dataset, recipe, options)
-    else:
-        x, rows = exit_features(chain, dataset, **options)
-        heads, thresholds = fit_rows(x, dataset.targets[rows], dataset.n_outputs, recipe, seconds_of(chain),
-                                     names=chain.exits)
+        return Cascade(chain, heads, thresholds, dataset.classes, recipe.confidence)
+    x, rows = exit_features(chain, dataset, **options)
+    y = dataset.targets[rows]
+    if exits == "auto":
+        chosen = _placed(x, y, dataset.n_outputs, recipe, seconds)
+        chain, x = Chain(backbone, [chain.exits[m] for m in chosen[:-1]]), [x[m] for m in chosen]
+    heads, thresholds = fit_rows(x, y, dataset.n_outputs, recipe, seconds_of(chain), names=chain.exits)
     return Cascade(chain, heads, thresholds, dataset.classes, recipe.confidence)
+
+
+def _placed(x, y, n_classes, recipe, seconds):
+    """The exits, by number, that `place` chooses by cross-validated scores."""
+    scores = [cross_validated(recipe.classifier, part, y, n_classes, folds=recipe.folds, seed=recipe.seed)
+              for part in x]
+    return place(Judged(scores, y, recipe.confidence), seconds, recipe.max_loss)[0]
 
 
 def fit_rows(x, y, n_classes, recipe, seconds=None, *, names=None):

@@ -3,8 +3,34 @@ import itertools
 
 import numpy as np
 
+from mxelm.chain import Chain
 from mxelm.early_exit.rules import path
 from mxelm.errors import InputError
+from mxelm.graphs import segments
+
+
+def candidates(backbone, count=10):
+    """Layers at which one map alone crosses, `count` of them even in measured time: (chain, seconds up to each exit).
+
+    seconds: float64 (M,), one image. Raises InputError for a network without such a layer.
+    """
+    symbol = backbone.features
+    known = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    outputs = [name for name in symbol.get_internals().list_outputs() if name not in known][:-1]
+    single = [name for name in outputs if _alone(symbol, name)]
+    if not single:
+        raise InputError(f"{backbone.name} has no layer at which one map alone crosses: name the exits")
+    chain = Chain(backbone, single)
+    shares = np.cumsum(chain.seconds(1, repeats=5))
+    wanted = np.linspace(0, shares[-1], count + 2)[1:-1]
+    places = sorted({int(np.argmin(abs(shares[:-1] - share))) for share in wanted})
+    return Chain(backbone, [single[place] for place in places]), shares[[*places, -1]]
+
+
+def _alone(symbol, name):
+    """Whether nothing else crosses a cut at `name`, and it is a map: what follows is not of fully connected layers."""
+    first, rest = segments(symbol, [name])
+    return first.crossings == () and rest.inputs == (first.exit,) and "FullyConnected" not in first.symbol.tojson()
 
 
 def place(judged, seconds, max_loss, *, n_exits=2, decision=0.0):
@@ -27,9 +53,12 @@ def place(judged, seconds, max_loss, *, n_exits=2, decision=0.0):
         sets = [chosen[0], *(tuple(sorted({*chosen[0], m})) for m in range(last) if m not in chosen[0])]
 
 
-def curve(judged, seconds):
-    """Accuracy against mean seconds a row along the path of thresholds, two arrays, from nobody leaving on."""
-    family = path(judged, seconds, net=True)
+def curve(known, judged, seconds):
+    """Accuracy against mean seconds a row, two arrays, from nobody leaving to everybody at the first exit.
+
+    known: rules.Judged of other rows, which lay out the path of thresholds; judged: of the rows that are scored.
+    """
+    family = path(known, seconds, net=True)
     return (np.array([judged.seconds(t, seconds) for t in family]),
             np.array([(judged.answers(t) == judged.y).mean() for t in family]))
 

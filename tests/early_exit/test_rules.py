@@ -103,7 +103,7 @@ def test_the_best_place_is_the_best_of_all_places(judged):
 
 def test_the_area_of_a_flat_curve_is_one(judged):
     assert area(np.array([3.0, 2.0, 1.0]), np.array([0.9, 0.9, 0.9])) == pytest.approx(1)
-    seconds, accuracies = curve(judged, [1.0, 2.0, 3.0])
+    seconds, accuracies = curve(judged, judged, [1.0, 2.0, 3.0])
     assert 0.7 < area(seconds, accuracies) <= 1.05
 
 

@@ -1,0 +1,118 @@
+"""mxelm exits: a network that answers as soon as one of its exits is sure."""
+import argparse
+
+from mxelm.cli import options
+
+
+def add_arguments(parser):
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name, summary):
+        made = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        made.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON")
+        return made
+
+    costs = action("costs", "how much of the time has passed at each layer where a network can be left")
+    costs.add_argument("checkpoint", metavar="CHECKPOINT", help="PREFIX of a checkpoint, or a known name")
+    fit = action("fit", "train classifiers at the exits, and thresholds that keep a promise")
+    options.add_data(fit)
+    options.add_backbone(fit)
+    fit.add_argument("--exits", default="auto", help="layers, with commas between, in order; auto: placed by cost")
+    fit.add_argument("--classifier", choices=("svm", "lr"), default="svm", help="at each exit")
+    fit.add_argument("--rule", choices=("paper", "conformal", "pac", "risk"), default="risk", help="of the thresholds")
+    fit.add_argument("--alpha", type=options.above_zero, default=0.05, help="false acceptance rate, but for risk")
+    fit.add_argument("--max-loss", type=options.above_zero, default=0.5, metavar="POINTS",
+                     help="accuracy that may be lost against the whole network, in points")
+    fit.add_argument("--certainty", type=options.above_zero, default=0.9, help="of what pac and risk promise")
+    fit.add_argument("--seed", type=options.seed, default=0, help="of splits and folds")
+    fit.add_argument("--out", required=True, metavar="CASCADE", help="the folder to write")
+    predict = action("predict", "what images show, and at which exit that was sure")
+    predict.add_argument("cascade", metavar="CASCADE")
+    predict.add_argument("images", metavar="IMAGE", nargs="+")
+    curve = action("curve", "accuracy against time on labelled images: a CSV file and a picture")
+    curve.add_argument("cascade", metavar="CASCADE")
+    options.add_data(curve)
+    curve.add_argument("--out", default="curve", metavar="PREFIX", help="of PREFIX.csv and PREFIX.png")
+
+
+def run(args):
+    return {"costs": _costs, "fit": _fit, "predict": _predict, "curve": _curve}[args.action](args)
+
+
+def _costs(args):
+    from mxelm import backbones
+    from mxelm.early_exit.placement import candidates
+    from mxelm.pooling import mean
+    chain, seconds = candidates(backbones.load(args.checkpoint), 20)
+    features = [mean(maps).shape[1] for _, maps in chain.run(chain.noise(1))]
+    return {"milliseconds": 1000 * seconds[-1], "layers": [
+        {"layer": exit, "share": share, "features": count}
+        for exit, share, count in zip(chain.exits, (seconds / seconds[-1]).tolist(), features)]}
+
+
+def _fit(args):
+    from mxelm import early_exit
+    recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha, args.max_loss / 100, args.certainty,
+                               seed=args.seed)
+    exits = args.exits if args.exits == "auto" else args.exits.split(",")
+    cascade = early_exit.fit(options.load_backbone(args), options.load_data(args), exits, recipe,
+                             skip_bad=args.skip_bad, progress=not args.json)
+    early_exit.save(cascade, args.out)
+    return {"cascade": args.out, "classes": len(cascade.classes), "confidence": cascade.confidence,
+            "exits": [{"layer": exit, "threshold": float(t) if abs(t) < float("inf") else None}
+                      for exit, t in zip(cascade.chain.exits, cascade.thresholds)]}
+
+
+def _predict(args):
+    from mxelm import early_exit
+    from mxelm.data import Dataset
+    from mxelm.data.sources import FileSource
+    cascade = early_exit.load(args.cascade)
+    images = Dataset(FileSource("", args.images), [0] * len(args.images), ["unknown"], "images")
+    found = cascade.answers(images.module_iter(32, cascade.chain.backbone.preprocessing, labels=False))
+    return {"predictions": {path: {"class": cascade.classes[label], "exit": cascade.chain.exits[exit],
+                                   "confidence": float(sure)}
+                            for path, label, exit, sure in zip(args.images, found.labels, found.exits,
+                                                               found.confidences)}}
+
+
+def _curve(args):
+    """Half of the images lays out the path of thresholds, the other half is scored."""
+    import numpy as np
+
+    from mxelm import early_exit
+    from mxelm.early_exit.fitting import seconds_of
+    from mxelm.early_exit.placement import curve
+    from mxelm.errors import InputError
+    from mxelm.files import write_text
+    from mxelm.reporting.plots import curves
+    cascade, images = early_exit.load(args.cascade), options.load_data(args)
+    if images.kind != "classes" or len(images) < 4:
+        raise InputError(f"a curve needs four or more images with classes; {images.name} has {len(images)}")
+    judged = cascade.judged(images, skip_bad=args.skip_bad, progress=not args.json)
+    rows = np.random.default_rng(0).permutation(len(judged.y))
+    half = len(rows) // 2
+    seconds, accuracies = curve(judged.take(rows[:half]), judged.take(rows[half:]), seconds_of(cascade.chain))
+    lines = "".join(f"{1000 * s:.6g},{a:.6g}\n" for s, a in zip(seconds, accuracies))
+    write_text(f"{args.out}.csv", f"milliseconds,accuracy\n{lines}")
+    curves(f"{args.out}.png", {cascade.chain.backbone.name: (1000 * seconds, 100 * accuracies)},
+           "mean time an image (ms)", "accuracy (%)")
+    return {"csv": f"{args.out}.csv", "picture": f"{args.out}.png", "points": len(seconds), "images": len(rows) - half}
+
+
+def show(result):
+    if "layers" in result:
+        print(f"{result['milliseconds']:.2f} ms an image; up to each layer:")
+        for entry in result["layers"]:
+            print(f"  {entry['share']:6.1%}  {entry['features']:5d} features  {entry['layer']}")
+    elif "predictions" in result:
+        for path, found in result["predictions"].items():
+            print(f"{found['class']}  ({found['confidence']:.3g} at {found['exit']})  {path}")
+    elif "csv" in result:
+        print(f"wrote {result['csv']} and {result['picture']}: {result['points']} points on {result['images']} images")
+    else:
+        print(f"wrote {result['cascade']}: {result['classes']} classes")
+        for entry in result["exits"][:-1]:
+            leaves = "nobody leaves" if entry["threshold"] is None else f"leaves above {entry['threshold']:.3g}"
+            print(f"  {entry['layer']}: {leaves} ({result['confidence']})")
