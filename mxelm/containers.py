@@ -7,8 +7,9 @@ import zipfile
 import numpy as np
 
 from mxelm.archives import open_stored
-from mxelm.errors import FileError
+from mxelm.errors import FileError, MxelmError
 from mxelm.files import atomic_write
+from mxelm.schemas import check
 
 CONTAINER_VERSION = 1
 
@@ -31,16 +32,21 @@ def save_container(path, kind, meta, arrays):
 
 
 def load_container(path, kind):
-    """Read what `save_container` wrote: (meta, arrays); FileError names a file that is damaged or of another kind."""
+    """Read what `save_container` wrote: (meta, Arrays); FileError names a file that is damaged or of another kind.
+
+    Where mxelm.schemas knows the kind, `meta` has its form.
+    """
     with _opened_container(path) as file:
         header = file.read("mxelm.json").decode()
         content = json.loads(header)
+        check("container", content, path)
         if content["container"] > CONTAINER_VERSION:
             raise FileError(f"{path} was written by a newer mxelm (container {content['container']}): update mxelm")
         if content["kind"] != kind:
             raise FileError(f"{path} holds a {content['kind']}, not a {kind}")
+        check(kind, content["meta"], path)
         digest = file.read("sha256").decode()
-        arrays = {}
+        arrays = Arrays(path)
         for name in file.namelist():
             if name.endswith(".npy"):
                 with file.open(name) as member:
@@ -48,6 +54,42 @@ def load_container(path, kind):
     if _digest(header, arrays) != digest:
         raise FileError(f"{path} is damaged: its checksum does not match; restore it from a copy or make it again")
     return content["meta"], arrays
+
+
+class Arrays(dict):
+    """The arrays of a container by name; FileError for those that it has not."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def __missing__(self, name):
+        raise FileError(f"{self.path} is damaged or of another version: it holds no array {name}")
+
+    def take(self, name, shape):
+        """The array of numbers `name`, which must have this shape; an axis of 0 or -1 may have any length."""
+        array = self[name]
+        if array.dtype.kind not in "fiu" or not fits(array.shape, shape):
+            raise FileError(f"{self.path} is damaged or of another run: its {name} is {array.dtype} {array.shape}, "
+                            f"numbers of shape {tuple(shape)} are wanted")
+        return array
+
+
+def fits(shape, wanted):
+    """Whether an array's shape fits the wanted one, of which axes of 0 or -1 may have any length."""
+    return len(shape) == len(wanted) and all(w in (0, -1, s) for w, s in zip(wanted, shape))
+
+
+@contextlib.contextmanager
+def understood(path):
+    """While the content of a file is taken over: what cannot be done with it becomes a FileError that names `path`."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, MxelmError):
+            raise
+        reason = (str(error) or type(error).__name__).strip().splitlines()[-1]
+        raise FileError(f"{path} is damaged or of another version: {reason}") from None
 
 
 @contextlib.contextmanager

@@ -59,10 +59,12 @@ def show(result):
 def _projection(args, dataset):
     """The W that all workers take, as JSON; made once for a work folder, since their shards belong to it."""
     from mxelm.files import read_json, write_json
+    from mxelm.schemas import check
     path = Path(args.work) / "job.json"
     asked = {name: getattr(args, name) for name in _BELONGING}
     if path.exists():
         job = read_json(path)
+        check("job", job, path)
         for name, value in asked.items():
             if job["asked"].get(name) != value:
                 raise FileError(f"{args.work} holds another job, with {name} {job['asked'].get(name)} and not {value}: "

@@ -3,8 +3,9 @@ import json
 import logging
 from pathlib import Path
 
-from mxelm.containers import load_container, require_same, save_container
-from mxelm.errors import FileError
+from mxelm.containers import fits, load_container, require_same, save_container, understood
+from mxelm.errors import FileError, InputError
+from mxelm.files import remove_leftovers
 from mxelm.runtime import mx
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,11 @@ def identity_of(seed, epochs, optimizer, settings, loader, forward, schedule):
 
 def begin(checkpoint, resume, network, trainer, identity, ctx):
     """The history to go on from, [] for a new run, which removes what its own resume would take for its own."""
-    if not resume:
-        for old in (checkpoint, f"{checkpoint}.best"):
+    if type(trainer._optimizer).__name__ == "LBSGD":
+        raise InputError("lbsgd keeps gradients between its steps, which no checkpoint holds: take another optimizer")
+    for old in (checkpoint, f"{checkpoint}.best"):
+        remove_leftovers(old)
+        if not resume:
             Path(old).unlink(missing_ok=True)
     if not Path(checkpoint).exists():
         return []
@@ -54,7 +58,7 @@ def _set_parameters(network, arrays, path, ctx):
     for name, parameter in parameters.items():
         saved = arrays.get(f"parameter.{name}")
         wanted = parameter.shape
-        if saved is None or not _fits(saved.shape, wanted):
+        if saved is None or not fits(saved.shape, wanted):
             found = "nothing" if saved is None else f"shape {saved.shape}"
             raise FileError(f"{path} is of another network: {name} of shape {wanted} is wanted, it holds {found}")
     foreign = {name for name in arrays if name.startswith("parameter.")} - {f"parameter.{name}" for name in parameters}
@@ -65,11 +69,6 @@ def _set_parameters(network, arrays, path, ctx):
         parameter._load_init(mx.nd.array(saved, dtype=saved.dtype), ctx, cast_dtype=True)  # deferred ones too
 
 
-def _fits(shape, wanted):
-    """Whether a saved shape fits a parameter's, in which deferred sizes are 0 or -1."""
-    return len(shape) == len(wanted) and all(w in (0, -1, s) for w, s in zip(wanted, shape))
-
-
 def save(path, network, trainer, meta):
     """Parameters, optimizer states and their counters; MXNet's own `save_states` would pickle them."""
     updater, optimizer = trainer._updaters[0], trainer._optimizer
@@ -77,7 +76,7 @@ def save(path, network, trainer, meta):
     for index, state in updater.states.items():
         for part, array in enumerate(_parts(state)):
             arrays[f"optimizer.{index}.{part}"] = array.asnumpy()
-    meta = {**meta, "num_update": optimizer.num_update,
+    meta = {**meta, "num_update": optimizer.num_update, "optimizer_numbers": _numbers(optimizer),
             "update_counts": {str(k): v for k, v in optimizer._index_update_count.items()}}
     save_container(path, KIND, meta, arrays)
 
@@ -88,7 +87,15 @@ def _restore(path, network, trainer, identity, ctx):
         raise FileError(f"{path} holds parameters alone, those of the best epoch: resume from the checkpoint beside it")
     require_same(meta, identity, path)
     _set_parameters(network, arrays, path, ctx)
+    with understood(path):
+        _set_optimizer(trainer, meta, arrays, ctx)
+    return meta["history"]
+
+
+def _set_optimizer(trainer, meta, arrays, ctx):
     optimizer, updater = trainer._optimizer, trainer._updaters[0]
+    vars(optimizer).update({name: value for name, value in meta.get("optimizer_numbers", {}).items()
+                            if name in _numbers(optimizer)})
     optimizer.num_update = meta["num_update"]
     counts = {int(k): v for k, v in meta["update_counts"].items()}
     optimizer._index_update_count.clear()
@@ -98,9 +105,13 @@ def _restore(path, network, trainer, identity, ctx):
         updater.states[index] = optimizer.create_state_multi_precision(index, weight)
         updater.states_synced[index] = True
         for part, array in enumerate(_parts(updater.states[index])):
-            saved = arrays[f"optimizer.{index}.{part}"]
+            saved = arrays.take(f"optimizer.{index}.{part}", array.shape)
             array[:] = mx.nd.array(saved, ctx=ctx, dtype=saved.dtype)
-    return meta["history"]
+
+
+def _numbers(optimizer):
+    """What an optimizer remembers beside its states: attributes that are numbers, such as LARS' last learning rate."""
+    return {name: value for name, value in vars(optimizer).items() if value is None or isinstance(value, (int, float))}
 
 
 def _parts(state):

@@ -44,7 +44,7 @@ def fit(network, loader, epochs, schedule, *, optimizer="sgd", settings=None, fo
     loader: a GluonLoader of (images, labels); its `epoch` is set here. Labels may be rows (batch, classes), whose
         highest entry is then what accuracies compare with.
     schedule: fraction of the run done -> learning rate.
-    optimizer: MXNet's name of one whose state is arrays and counters, which all are but "nadam" and "lbsgd".
+    optimizer: MXNet's name of one; all but "lbsgd" may keep a checkpoint.
     settings: the optimizer's other parameters, JSON-able.
     forward: (network, x, y) -> (loss (batch,), scores (batch, classes)). What is minimised may be any function of
         what the network gives, of several heads, say; the scores are what accuracies are counted with.

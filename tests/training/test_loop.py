@@ -280,7 +280,9 @@ def stopped(epoch):
         yield Stopping(loader(), epoch)
 
 
-@pytest.mark.parametrize("options", [NAG, ADAM, {"optimizer": "sgd", "settings": None}])
+@pytest.mark.parametrize("options", [
+    NAG, ADAM, {"optimizer": "sgd", "settings": None}, {"optimizer": "lars", "settings": {"momentum": 0.9}},
+    {"optimizer": "nadam", "settings": None}])
 def test_a_run_that_was_stopped_ends_as_if_nothing_had_happened(tmp_path, options):
     whole, begun, resumed = network(), network(), network(start=9)
     expected = run(whole, validation=watched(), **options)
@@ -459,6 +461,38 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path, other, told):
                 lambda net: load_parameters(net, tmp_path / "run.state")):
         with pytest.raises(FileError, match=f"run.state is of another network: .*{told}"):
             use(other())
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda meta, arrays: arrays.pop("optimizer.0.1"), "no array optimizer.0.1"),
+    (lambda meta, arrays: arrays.update({"optimizer.0.1": np.zeros(1)}), r"optimizer.0.1 is float64 \(1,\)"),
+    (lambda meta, arrays: arrays.update({"optimizer.0.1": np.array(["a"])}), "optimizer.0.1 is <U1"),
+    (lambda meta, arrays: meta.pop("update_counts"), "update_counts"),
+    (lambda meta, arrays: meta["update_counts"].update({"99": 1}), "list index out of range"),
+    (lambda meta, arrays: meta.update(history=[{"epoch": "one"}]), "history"),
+    (lambda meta, arrays: meta.update(num_update=None), "num_update: None is not of type"),
+    (lambda meta, arrays: arrays.update({"parameter.0.weight": np.array(["a"])}), "0.weight of shape")])
+def test_a_checkpoint_of_odd_content_is_refused(tmp_path, change, told):
+    path = tmp_path / "run.state"
+    run(network(), epochs=1, checkpoint=path, **ADAM)
+    meta, arrays = load_container(path, training.KIND)
+    change(meta, arrays)
+    save_container(path, training.KIND, meta, arrays)
+    with pytest.raises(FileError, match=f"{path}.*{told}"):
+        run(network(), epochs=1, checkpoint=path, resume=True, **ADAM)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_killed_saves_have_left_is_removed(tmp_path, resume):
+    for name in (".run.state.part-ab12.state", ".run.state.best.part-ab12.best"):
+        (tmp_path / name).touch()
+    run(network(), epochs=1, checkpoint=tmp_path / "run.state", resume=resume)
+    assert os.listdir(tmp_path) == ["run.state"]
+
+
+def test_an_optimizer_that_remembers_more_than_numbers_keeps_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="lbsgd .* take another optimizer"):
+        run(network(), optimizer="lbsgd", settings=None, checkpoint=tmp_path / "run.state")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -17,9 +17,9 @@ import numpy as np
 from deap import base, creator, tools
 from tqdm import tqdm
 
-from mxelm.containers import array_digest, load_container, require_same, save_container
+from mxelm.containers import array_digest, load_container, require_same, save_container, understood
 from mxelm.errors import FileError, InputError, require_choice, require_whole
-from mxelm.files import require_writable
+from mxelm.files import remove_leftovers, require_writable
 from mxelm.knn_slicing.evolution import strategies
 from mxelm.knn_slicing.evolution.candidates import LAYERS, Task, Weights, layer_of, plugged, vector_of, weights_of
 from mxelm.runtime import blas_threads
@@ -127,7 +127,9 @@ def _take_up(run, checkpoint, resume):
     if Path(checkpoint).exists():
         if not resume:
             raise FileError(f"{checkpoint} exists: go on from it with resume=True (--resume), or remove it")
-        run.load(checkpoint)
+        remove_leftovers(checkpoint)
+        with understood(checkpoint):
+            run.load(checkpoint)
         log.info("resumed %s at stage %d, generation %d", checkpoint, run.stage, run.generation)
 
 
@@ -293,17 +295,20 @@ class _Run:
         """Take over what `save` wrote; FileError for a file of another run."""
         meta, arrays = load_container(path, KIND)
         require_same(meta["identity"], self.identity, path)
-        self.weights, self.round_start = (Weights(*(arrays[f"{part}.{name}"] for name in Weights._fields))
-                                          for part in ("now", "round"))
+        self.weights, self.round_start = (
+            Weights(*(arrays.take(f"{part}.{name}", like.shape) for name, like in self.weights._asdict().items()))
+            for part in ("now", "round"))
         for name in ("stage", "generation", "tau", "evaluations", "seconds", "rounds", "best"):
             setattr(self, name, meta[name])
         for record in meta["logbook"]:
             self.logbook.record(**record)
         for i, saved in enumerate(meta["searches"]):
             search = self._search(saved["filter"])
-            search.start = arrays[f"{i}.start"]
-            search.strategy.restore(saved["strategy"], {name: arrays[f"{i}.{name}"]
-                                                        for name in search.strategy.arrays})
+            shape = search.start.shape
+            search.start = arrays.take(f"{i}.start", shape)
+            search.strategy.restore(saved["strategy"], {
+                name: arrays.take(f"{i}.{name}", np.shape(getattr(search.strategy, name)))
+                for name in search.strategy.arrays})
             search.started_at = saved["started_at"]
-            search.admit(arrays[f"{i}.best"], saved["best"])
+            search.admit(arrays.take(f"{i}.best", shape), saved["best"])
             self.searches.append(search)
