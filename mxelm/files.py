@@ -32,34 +32,35 @@ def atomic_writes(*paths):
     a file that could not be moved stays beside its place, where `leftovers` finds it: a reader that knows its hash
     from the first file need not miss it. Raises FileError as `atomic_write` does.
     """
-    paths = [Path(path) for path in paths]
-    with contextlib.ExitStack() as undo:
-        temporaries = [_temporary(path, undo) for path in paths]
-        try:
-            yield temporaries
-            for temporary in temporaries:
-                _sync(temporary)
-            if len(paths) > 1:
-                _sync(paths[0].parent)
-            for temporary, path in zip(temporaries, paths):
-                os.replace(temporary, path)
-                undo.pop_all()  # from the first move on
+    paths, temporaries = [Path(path) for path in paths], []
+    try:
+        for path in paths:
+            temporaries.append(_temporary(path))
+        yield temporaries
+        for temporary in temporaries:
+            _sync(temporary)
+        if len(paths) > 1:
             _sync(paths[0].parent)
-        except OSError as error:
-            if isinstance(error, FileError):
-                raise
-            now = "nothing was changed there" if temporaries[0].exists() else "its new content counts all the same"
-            raise FileError(f"cannot write {paths[0]}: {error.strerror or error}; {now}") from None
+        for temporary, path in zip(temporaries, paths):
+            os.replace(temporary, path)
+        _sync(paths[0].parent)
+    except BaseException as error:
+        decided = bool(temporaries) and not temporaries[0].exists()
+        for temporary in () if decided else temporaries:
+            _remove(temporary)
+        if not isinstance(error, OSError) or isinstance(error, FileError):
+            raise
+        now = "its new content counts all the same" if decided else "nothing was changed there"
+        raise FileError(f"cannot write {paths[0]}: {error.strerror or error}; {now}") from None
 
 
-def _temporary(path, undo):
-    """An empty file beside `path`, with the permissions of any new file, which `undo` (an ExitStack) removes."""
+def _temporary(path):
+    """An empty file beside `path`, with the permissions of any new file."""
     temporary = path.with_name(f".{path.name}.part-{secrets.token_hex(4)}{path.suffix}")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable") from None
-    undo.callback(_remove, temporary)
     return temporary
 
 

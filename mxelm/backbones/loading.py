@@ -2,8 +2,9 @@
 import os
 from pathlib import Path
 
+from mxelm.backbones import stored
 from mxelm.backbones.backbone import Backbone
-from mxelm.backbones.checkpoint import find_params, load_checkpoint, preprocessing_of
+from mxelm.backbones.checkpoint import classes_of, preprocessing_of, unpacked
 from mxelm.download import search_folders
 from mxelm.errors import FileError, InputError
 
@@ -22,14 +23,15 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
     """
     prefix = resolve(prefix)
     shape = preprocessing.shape if preprocessing is not None else None
-    symbol, arg_params, aux_params, sidecar = load_checkpoint(prefix, epoch, shape, pooling_convention)
+    found = stored.read(prefix, epoch)
+    symbol, arg_params, aux_params, sidecar = unpacked(found, shape, pooling_convention, cut)
     if preprocessing is None:
         if "input_shape" not in sidecar:
             raise InputError(f"there is no {prefix}.json that tells the network's preprocessing: write that file, or "
                              "give preprocessing=Preprocessing(size, ...) (--preprocessing JSON)")
-        preprocessing = preprocessing_of(prefix, sidecar)
+        preprocessing = preprocessing_of(found._replace(sidecar=sidecar))
     return Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
-                    read_classes(prefix, sidecar), sidecar, ctx)
+                    classes_of(found._replace(sidecar=sidecar)), sidecar, ctx)
 
 
 def resolve(prefix):
@@ -37,33 +39,11 @@ def resolve(prefix):
     prefix = os.fspath(prefix)
     looked = [SHIPPED, *(folder / "weights" for folder in search_folders())]
     for candidate in (Path(prefix), *(folder / prefix for folder in looked)):
-        if _present(candidate):
+        if stored.exists(candidate):
             return str(candidate)
     if os.path.isfile(prefix):
         raise FileError(f"{prefix} is a file and no prefix of a checkpoint: `mxelm info {prefix}` tells what it is")
     if os.sep in prefix:
-        find_params(prefix)  # says what is missing
+        stored.params_path(prefix)  # says what is missing
     raise FileError(f"there is no checkpoint {prefix}, neither as a path nor by that name in "
                     f"{', '.join(str(folder) for folder in looked)}; `mxelm fetch` lists what can be fetched")
-
-
-def _present(prefix):
-    try:
-        find_params(prefix)
-    except FileError:
-        return False
-    return True
-
-
-def read_classes(prefix, sidecar):
-    """Class names of a checkpoint: its sidecar's list, or the lines of the file beside it that the sidecar names."""
-    classes = sidecar.get("classes")
-    if classes is None and "classes_file" in sidecar:
-        path = Path(prefix).parent / sidecar["classes_file"]
-        try:
-            classes = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"cannot read the class names in {path}: {error}") from None
-    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise FileError(f"{prefix}.json: classes must be a list of names")
-    return classes

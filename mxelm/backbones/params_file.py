@@ -5,31 +5,44 @@ all little-endian. An array opens with a magic number of its version, or, in fil
 """
 import logging
 import struct
-from pathlib import Path
 
 import numpy as np
 
 from mxelm.errors import FileError
-from mxelm.files import atomic_write
+from mxelm.files import read_bytes
 
 LIST_MAGIC = 0x112
+_OPENING = struct.pack("<QQ", LIST_MAGIC, 0)
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _FLOATS = {0: np.dtype("<f4"), 1: np.dtype("<f8"), 2: np.dtype("<f2")}
 _OTHER_TYPES = {3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool", 12: "bfloat16"}
 _DEVICES = (1, 2, 3, 5)  # cpu, gpu, cpu_pinned, cpu_shared
+# What people have in the place of such a file, by its first bytes
+_OTHER_FILES = {
+    b"version https://git-lfs": "a pointer of Git LFS to the file, which `git lfs pull` fetches",
+    b"<": "a web page (HTML or XML), as a failed download leaves: get the file again",
+    b"PK\x03\x04": "a zip archive, such as NumPy's .npz, PyTorch's .pth or a packed download: unpack or convert it",
+    b"\x1f\x8b": "packed by gzip: unpack it", b"BZh": "packed by bzip2: unpack it",
+    b"\xfd7zXZ": "packed by xz: unpack it",
+    b"\x80": "a Python pickle, such as an old .pth of PyTorch or an optimizer's states: convert it",
+    b"\x93NUMPY": "a NumPy array: convert it", b"\x89HDF": "an HDF5 file, as Keras writes: convert it",
+    b"{": "a JSON file, such as the network's symbol",
+    b"\x08": "an ONNX network or another protocol buffer: convert it",
+}
 _MAX_AXES = 32
 _MAX_NAME = 1024
 
 _log = logging.getLogger(__name__)
 
 
-def read_params(path):
+def read_params(path, content=None):
     """Read a .params file: (arg_params, aux_params), dicts of name -> float32 array.
 
-    float16 and float64 arrays are cast, with a logged note. Raises FileError, naming the file, for anything else than
-    a whole file of finite dense float arrays with distinct names of kind "arg:" or "aux:".
+    content: its bytes, where they are read already. float16 and float64 arrays are cast, with a logged note. Raises
+    FileError, naming the file, for anything else than a whole file of finite dense float arrays with distinct names of
+    kind "arg:" or "aux:".
     """
-    names, arrays = _parse(path)
+    names, arrays = _parse(path, read_bytes(path) if content is None else content)
     found = {"arg": {}, "aux": {}}
     for name, array in zip(names, arrays):
         kind, colon, bare = name.partition(":")
@@ -44,31 +57,37 @@ def read_params(path):
     return found["arg"], found["aux"]
 
 
-def write_params(path, arg_params, aux_params):
-    """Write dicts of name -> NDArray as a .params file, whole or not at all; read back before it takes its place."""
+def write_params(path, arg_params, aux_params, shown=None):
+    """Write dicts of name -> NDArray as a .params file to a writer's temporary `path`, and read it back.
+
+    shown: the file's place to be, for messages. Raises FileError when it does not come out whole.
+    """
     from mxelm.runtime import mx
     content = {f"arg:{name}": array for name, array in arg_params.items()}
     content.update({f"aux:{name}": array for name, array in aux_params.items()})
-    with atomic_write(path) as temporary:
-        try:
-            mx.nd.save(str(temporary), content)
-        except mx.MXNetError as error:
-            raise FileError(f"cannot write {path}: {_first_line(error)}; nothing was changed there") from None
+    try:
+        mx.nd.save(str(path), content)
         # MXNet does not notice a disk that fills up while it closes the file
-        names, _ = _parse(temporary, path)
-        if set(names) != set(content):
-            raise FileError(f"cannot write {path}: it came out damaged; nothing was changed there")
+        whole = set(_parse(path, read_bytes(path))[0]) == set(content)
+    except mx.MXNetError as error:
+        raise FileError(f"cannot write {shown or path}: {_first_line(error)}; nothing was changed there") from None
+    except FileError:
+        whole = False
+    if not whole:
+        raise FileError(f"cannot write {shown or path}: it came out damaged, as on a full disk; nothing was changed "
+                        "there")
 
 
 def _first_line(error):
     return str(error).strip().splitlines()[-1]
 
 
-def _parse(path, shown=None):
-    reader = _Reader(path, shown or path)
-    magic, reserved = reader.numbers("<QQ")
-    if magic != LIST_MAGIC or reserved != 0:
-        raise FileError(f"{reader.shown} is not an MXNet .params file")
+def _parse(path, content):
+    reader = _Reader(path, content)
+    if not content.startswith(_OPENING[:len(content)]):
+        what = next((f": it is {what}" for opening, what in _OTHER_FILES.items() if content.startswith(opening)), "")
+        raise FileError(f"{path} is not an MXNet .params file{what}")
+    reader.take(len(_OPENING), "a header")
     count = reader.count("arrays", least_bytes=4)
     arrays = [_array(reader, i) for i in range(count)]
     if reader.count("names", least_bytes=8) != count:
@@ -135,12 +154,9 @@ def _name(reader):
 class _Reader:
     """A cursor over a file's bytes that never reads, or asks for, more than there are."""
 
-    def __init__(self, path, shown):
-        self.shown = shown
-        try:
-            self._bytes = memoryview(Path(path).read_bytes())
-        except OSError as error:
-            raise FileError(f"cannot read {path}: {error.strerror}") from None
+    def __init__(self, path, content):
+        self.shown = path
+        self._bytes = memoryview(content)
         self._at = 0
 
     @property

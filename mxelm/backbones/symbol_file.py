@@ -1,62 +1,71 @@
 """Symbol JSON of any age: what MXNet's own loader loses or leaves different is repaired before, and logged.
 
-- "param", "attr" and "attrs" of a node are one dict today: they are merged.
 - BatchNorm with 3 inputs (aux states were implicit): the loader adds them only to graphs without a version stamp.
 - BatchNorm in a "param" file, which lists every option, without fix_gamma is older than that option (5 December 2015,
   apache/mxnet #3037): gamma was learned, while the option's default of today would ignore it.
 - CuDNNBatchNorm is BatchNorm now.
+- Networks cast to float16 or float64 are computed in float32; convolutions and poolings over channels that come last,
+  which MXNet has on GPUs alone, between transpositions.
 - Pooling rounded its output size up until July 2016 (apache/mxnet #2585, #2718) and rounds down since.
 """
-import json
 import logging
+import re
 
+from mxelm.backbones.graph_form import build, computable, read_graph
 from mxelm.backbones.graph_parameters import infer_shapes
-from mxelm.errors import FileError, InputError
-from mxelm.runtime import mx
+from mxelm.errors import InputError
+from mxelm.files import read_bytes
 
 CONVENTIONS = ("valid", "full")
 _BATCHNORM_ATTRIBUTES = {"eps", "momentum", "fix_gamma", "use_global_stats", "output_mean_var", "axis"}
 
+_OTHER_FLOATS = ("float16", "float64", "bfloat16")
+
 _log = logging.getLogger(__name__)
 
 
-def load_symbol(path, arg_params, input_shape=None, pooling_convention=None):
+def load_symbol(path, arg_params, input_shape=None, pooling_convention=None, content=None, cut=None):
     """Load PREFIX-symbol.json of any age as a Symbol.
 
     arg_params: dict of name -> array, the parameters that the network was trained to; they decide what it meant.
     input_shape: (channels, height, width) by which poolings are judged; None leaves them as MXNet reads them.
     pooling_convention: "valid" or "full" for the poolings that do not say; None finds out: "valid" unless the shapes
-    of the parameters fit "full" only. Raises FileError for a file that is no symbol, InputError for another word.
+    of the parameters fit "full" only. content: the file's bytes, where they are read already. cut: the output that is
+    wanted; what MXNet cannot compute behind it is left away. Raises FileError for a file that is no symbol or cannot
+    be computed, InputError for another convention.
     """
     if pooling_convention not in (None, *CONVENTIONS):
         raise InputError(f"pooling_convention {pooling_convention!r} is not known: use valid or full")
-    graph = _read(path)
-    notes = repair(graph)
-    for note in notes:
+    graph = read_graph(path, read_bytes(path) if content is None else content)
+    for note in repair(graph):
         _log.info("%s: %s", path, note)
     _warn_of_padded_inception21k(path, graph)
-    symbol = _build(path, graph)
+    graph = computable(path, graph, cut)
+    symbol = build(graph)
     poolings = _silent_poolings(graph)
     if pooling_convention == "valid" or not poolings:
         return symbol
-    if pooling_convention is None and (input_shape is None or _fits(symbol, arg_params, input_shape)):
-        return symbol
     wanted = poolings if pooling_convention == "full" else [node for node in poolings if _strides(node)]
-    rounded = _rounding_up(path, graph, wanted)
-    if pooling_convention is None:
-        if not _fits(rounded, arg_params, input_shape):
-            return symbol  # neither fits: the caller's check names the parameter that does not
+    rounded = build(_rounding_up(graph, wanted))
+    if pooling_convention == "full":
+        return rounded
+    fits, fits_rounded = (input_shape is not None and _fits(one, arg_params, input_shape) for one in (symbol, rounded))
+    named = ", ".join(node["name"] for node in wanted)
+    if fits_rounded and not fits:
         _log.info("%s: poolings round up, as they did before July 2016; the parameters fit no other way: %s", path,
-                  ", ".join(node["name"] for node in wanted))
-    return rounded
+                  named)
+        return rounded
+    if (fits and fits_rounded and any(node["listing"] for node in wanted)
+            and _inner_shapes(symbol, input_shape) != _inner_shapes(rounded, input_shape)):
+        _log.warning("%s is of 2016 or older and does not say how its poolings round (%s); both ways fit, they are "
+                     "read as rounding down, as from July 2016 on: say pooling_convention (--pooling) valid or full",
+                     path, named)
+    return symbol
 
 
 def repair(graph):
     """Bring a graph (the JSON as a dict) to today's form, in place; returns a sentence for each kind of repair."""
-    notes = []
-    listing_all = {node["name"] for node in graph["nodes"] if "param" in node}
-    for node in graph["nodes"]:
-        _merge_attributes(node)
+    notes = _in_float32(graph) + _channels_first(graph)
     cudnn = [node for node in graph["nodes"] if node["op"] == "CuDNNBatchNorm"]
     for node in cudnn:
         node["op"] = "BatchNorm"
@@ -64,10 +73,10 @@ def repair(graph):
     if cudnn:
         notes.append(f"{len(cudnn)} CuDNNBatchNorm layers are read as BatchNorm")
     norms = [node for node in graph["nodes"] if node["op"] == "BatchNorm"]
-    if any(len(node["inputs"]) == 3 for node in norms) and graph.get("attrs", {}).pop("mxnet_version", None):
+    if any(len(node["inputs"]) == 3 for node in norms) and graph["attrs"].pop("mxnet_version", None):
         notes.append("BatchNorm layers without running statistics among their inputs: the version stamp is dropped, "
                      "so that MXNet adds them")
-    learned = [node for node in norms if node["name"] in listing_all and "fix_gamma" not in node["attrs"]]
+    learned = [node for node in norms if node["listing"] and "fix_gamma" not in node["attrs"]]
     for node in learned:
         node["attrs"]["fix_gamma"] = "False"
     if learned:
@@ -75,53 +84,39 @@ def repair(graph):
     return notes
 
 
-def _read(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            graph = json.load(file)
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        graph = None
-    if not _is_graph(graph):
-        raise FileError(f"{path} is damaged or not an MXNet symbol")
-    return graph
+def _in_float32(graph):
+    changed = []
+    for node in graph["nodes"]:
+        typed = {key for key, value in node["attrs"].items() if key == "__dtype__" or (
+            key in ("dtype", "out_type") and value in _OTHER_FLOATS)}
+        changed += [node] if typed and node["attrs"].get("__dtype__") != "0" else []
+        node["attrs"] = {key: "float32" if key in typed else value for key, value in node["attrs"].items()
+                         if key != "__dtype__"}
+    return [f"{len(changed)} nodes of another precision are computed in float32"] if changed else []
 
 
-def _is_graph(graph):
-    """Whether the JSON has a graph's form, every node fed by earlier ones (MXNet accepts a node that feeds itself)."""
-    if not isinstance(graph, dict) or not isinstance(graph.get("nodes"), list) or not graph.get("heads"):
-        return False
-    if not isinstance(graph.get("attrs", {}), dict):
-        return False
-    return all(_is_node(node, i) for i, node in enumerate(graph["nodes"])) and all(
-        _is_entry(head, len(graph["nodes"])) for head in graph["heads"])
+def _channels_first(graph):
+    """Put each layer that takes (n, h, w, c) between transpositions, weights (o, h, w, i) behind one."""
+    made, place, count = [], [], 0
 
+    def transposed(entry, axes, name):
+        made.append({"op": "transpose", "name": name, "attrs": {"axes": axes}, "inputs": [entry], "listing": False})
+        return [len(made) - 1, 0, 0]
 
-def _is_node(node, index):
-    return (isinstance(node, dict) and isinstance(node.get("op"), str) and isinstance(node.get("name"), str)
-            and isinstance(node.get("inputs"), list) and all(_is_entry(entry, index) for entry in node["inputs"])
-            and all(isinstance(node.get(key, {}), dict) for key in ("param", "attr", "attrs")))
-
-
-def _is_entry(entry, below):
-    return isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[0], int) and 0 <= entry[0] < below
-
-
-def _merge_attributes(node):
-    attributes = {}
-    for key in ("attr", "attrs", "param"):
-        attributes.update(node.pop(key, None) or {})
-    node["attrs"] = attributes
-    node.pop("backward_source_id", None)
-
-
-def _build(path, graph):
-    try:
-        return mx.sym.load_json(json.dumps(graph))
-    except mx.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1].split("]: ")[-1]
-        raise FileError(f"{path} is damaged or not a symbol that MXNet 1.9.1 knows: {reason}") from None
+    for node in graph["nodes"]:
+        inputs = [[place[entry[0]], *entry[1:]] for entry in node["inputs"]]
+        if node["attrs"].get("layout") != "NHWC":
+            made.append({**node, "inputs": inputs})
+        else:
+            count += 1
+            inputs[:2] = [transposed(entry, "(0, 3, 1, 2)", f"{node['name']}_first{i}")
+                          for i, entry in enumerate(inputs[:2])]
+            attributes = {key: value for key, value in node["attrs"].items() if key != "layout"}
+            made.append({**node, "name": f"{node['name']}_inner", "attrs": attributes, "inputs": inputs})
+            transposed([len(made) - 1, 0, 0], "(0, 2, 3, 1)", node["name"])
+        place.append(len(made) - 1)
+    graph["nodes"], graph["heads"] = made, [[place[head[0]], *head[1:]] for head in graph["heads"]]
+    return [f"{count} layers over (n, h, w, c) are computed over (n, c, h, w)"] if count else []
 
 
 def _silent_poolings(graph):
@@ -134,14 +129,14 @@ def _is_true(value):
 
 
 def _strides(node):
-    return any(int(n) > 1 for n in node["attrs"].get("stride", "(1, 1)").strip("()[] ").split(",") if n.strip())
+    return any(int(n) > 1 for n in re.findall(r"\d{1,9}", node["attrs"].get("stride", "")))
 
 
-def _rounding_up(path, graph, poolings):
+def _rounding_up(graph, poolings):
     names = {node["name"] for node in poolings}
     nodes = [{**node, "attrs": {**node["attrs"], "pooling_convention": "full"}} if node["name"] in names else node
              for node in graph["nodes"]]
-    return _build(path, {**graph, "nodes": nodes})
+    return {**graph, "nodes": nodes}
 
 
 def _fits(symbol, arg_params, input_shape):
@@ -150,6 +145,10 @@ def _fits(symbol, arg_params, input_shape):
     except InputError:
         return False
     return all(tuple(array.shape) == tuple(shapes[name]) for name, array in arg_params.items() if name in shapes)
+
+
+def _inner_shapes(symbol, input_shape):
+    return infer_shapes(symbol.get_internals(), input_shape)[1]
 
 
 def _warn_of_padded_inception21k(path, graph):

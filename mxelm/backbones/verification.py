@@ -1,12 +1,12 @@
 """`verify`: everything that can be said about a checkpoint's files without running the network."""
 from pathlib import Path
 
-from mxelm.backbones.checkpoint import find_params, load_checkpoint, preprocessing_of, read_sidecar
+from mxelm.backbones import stored
+from mxelm.backbones.checkpoint import classes_of, preprocessing_of, unpacked
 from mxelm.backbones.graph_parameters import find_misfits, infer_shapes, missing_parameters
 from mxelm.backbones.known import known
-from mxelm.backbones.loading import read_classes, resolve
+from mxelm.backbones.loading import resolve
 from mxelm.errors import MxelmError
-from mxelm.files import sha256
 
 
 def verify(prefix, epoch=None):
@@ -18,28 +18,26 @@ def verify(prefix, epoch=None):
     Raises FileError when there is no checkpoint at all.
     """
     prefix = resolve(prefix)
-    params_path = find_params(prefix, epoch)
+    stored.params_path(prefix, epoch)
     report = {"prefix": prefix, "files": [], "extra": [], "notes": [], "problems": []}
     try:
-        sidecar = read_sidecar(prefix)
-        report["files"] = _files(prefix, params_path, sidecar)
-        symbol, arg_params, aux_params, sidecar = load_checkpoint(prefix, epoch)
-        report.update({key: sidecar[key] for key in ("source", "licence") if key in sidecar})
-        report["classes"] = len(read_classes(prefix, sidecar) or ())
-        _check(report, symbol, arg_params, aux_params, sidecar)
+        found = stored.look(prefix, epoch)
+        report["files"] = [_told(file) for file in found.files.values() if file.content is not None]
+        found = stored.read(prefix, epoch)
+        report.update({key: found.sidecar[key] for key in ("source", "licence") if key in found.sidecar})
+        report["classes"] = len(classes_of(found) or ())
+        _check(report, *unpacked(found, cut="")[:3], found)
     except MxelmError as error:
         report["problems"].append(str(error))
     return report
 
 
-def _files(prefix, params_path, sidecar):
-    expected = sidecar.get("files", {})
-    paths = (Path(f"{prefix}-symbol.json"), params_path, Path(f"{prefix}.json"))
-    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path),
-             "expected": expected.get(path.name, {}).get("sha256")} for path in paths if path.is_file()]
+def _told(file):
+    return {"name": file.path.name, "bytes": len(file.content), "sha256": stored.digest(file),
+            "expected": file.recorded.get("sha256")}
 
 
-def _check(report, symbol, arg_params, aux_params, sidecar):
+def _check(report, symbol, arg_params, aux_params, found):
     arrays = {**arg_params, **aux_params}
     variables = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
     report["parameters"] = len(arrays)
@@ -51,10 +49,10 @@ def _check(report, symbol, arg_params, aux_params, sidecar):
         report["notes"].append(note)
     report["problems"] += [f"the parameter {name} is missing"
                            for name in missing_parameters(symbol, arg_params, aux_params)]
-    if "input_shape" not in sidecar:
+    if "input_shape" not in found.sidecar:
         report["notes"].append("there is no PREFIX.json with an input_shape: the shapes are not checked")
         return
-    shape = preprocessing_of(report["prefix"], sidecar).shape
+    shape = preprocessing_of(found).shape
     shapes, outputs = infer_shapes(symbol, shape, arg_params)
     report["outputs"] = {name: list(shape[1:]) for name, shape in zip(symbol.list_outputs(), outputs)}
     report["problems"] += find_misfits(shapes, arrays, shape)

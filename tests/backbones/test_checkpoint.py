@@ -1,4 +1,5 @@
 """Checkpoints: saved whole or not at all, loaded whole or refused by the name of what is wrong."""
+import hashlib
 import json
 import os
 import shutil
@@ -7,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mxelm.backbones import load, load_checkpoint, save_checkpoint
-from mxelm.errors import FileError, InputError
+from mxelm.backbones import load, load_checkpoint, save_checkpoint, stored, verify
+from mxelm.errors import FileError, InputError, MxelmError
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
@@ -53,7 +54,7 @@ def test_round_trip(prefix, tmp_path):
         assert set(ours) == set(theirs)
         for name in ours:
             np.testing.assert_array_equal(ours[name].asnumpy(), theirs[name].asnumpy())
-    assert set(again[3]["files"]) == {"copy-symbol.json", "copy-0007.params"}
+    assert set(again[3]["files"]) == {"symbol", "params", "sidecar"} and again[3]["files"]["params"]["epoch"] == 7
 
 
 def test_mxnet_loads_what_was_saved(prefix):
@@ -138,7 +139,8 @@ def test_preprocessing_by_hand_and_none_at_all(prefix):
 
 
 @pytest.mark.parametrize("content, said", [
-    (b"", "damaged or not"), (b"\xff\xfe\0", "damaged or not"), (b"[1]", "damaged or not"), (b"{}", "damaged or not"),
+    (b"", "not a JSON file"), (b"\xff\xfe\0", "not a JSON file"), (b"[" * 99999, "nested too deeply"),
+    (b"[1]", "damaged or not"), (b"{}", "damaged or not"),
     (b'{"nodes": [{"op": "Flatten", "name": "f", "inputs": [[0, 0, 0]]}], "arg_nodes": [], "heads": [[0, 0, 0]]}',
      "damaged or not"),  # a node that feeds itself, which MXNet loads
     (b'{"nodes": [{"op": "Warp", "name": "f", "inputs": []}], "arg_nodes": [], "heads": [[0, 0, 0]]}', "Warp"),
@@ -177,13 +179,16 @@ def test_sidecar_that_is_none(prefix):
     Path(f"{prefix}.json").write_text("[1, 2")
     with pytest.raises(FileError, match="net.json"):
         load(prefix)
-    for content in ([1, 2], {"files": [1]}, {"files": {"net-0000.params": 3}}):
+    for content in ([1, 2], {"files": [1]}, {"files": {"net-0000.params": 3}}, {"files": {}}, {"classes": [1]},
+                    {"files": {"net-0000.params": {"sha256": [1]}}}, {"classes_file": "../names"}, {"elm": 3},
+                    {"classes_file": "/etc/passwd"}, {"elm": {}}, {"elm": {"kind": "guess"}},
+                    {"input_shape": [3, 2 ** 31, 8]}, {"input_shape": [3, 10 ** 400, 8]}):
         Path(f"{prefix}.json").write_text(json.dumps(content))
         with pytest.raises(FileError, match="net.json"):
             load(prefix)
     for shape in ("abc", 3, [3, 16], [3, 16, -1], None, [2, 16, 16]):
         Path(f"{prefix}.json").write_text(json.dumps({"input_shape": shape}))
-        with pytest.raises(InputError, match="net.json"):
+        with pytest.raises(MxelmError, match="net.json"):
             load(prefix)
 
 
@@ -192,7 +197,7 @@ def test_sidecar_that_is_none(prefix):
 ])
 def test_classes_from_list_and_file(prefix, content, classes):
     sidecar = json.loads(Path(f"{prefix}.json").read_text())
-    rest = {k: v for k, v in sidecar.items() if not k.startswith("classes")}
+    rest = {k: v for k, v in sidecar.items() if k != "files" and not k.startswith("classes")}
     Path(f"{prefix}.json").write_text(json.dumps({**rest, **content}))
     Path(prefix).with_name("names.txt").write_text("x y\nz\n")
     assert load(prefix).classes == classes
@@ -224,25 +229,105 @@ def test_a_save_that_breaks_off_leaves_the_old_checkpoint(prefix, monkeypatch):
     assert not [path for path in Path(prefix).parent.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("moves", [0, 1, 2])
-def test_a_kill_between_the_moves_never_loads_as_a_mixture(prefix, monkeypatch, moves):
+def doubled(prefix, factor=2.0, name="fc1_bias"):
+    """Replace the checkpoint by one whose parameter `name` is `factor` and whose first class says so."""
     symbol, arg_params, aux_params, sidecar = load_checkpoint(prefix)
-    name, value = conv_weight(prefix)
-    old = load(prefix).digest
+    value = np.full(arg_params[name].shape, factor, "f4")
+    save_checkpoint(prefix, mx.sym.Group([symbol]), {**arg_params, name: value}, aux_params,
+                    {**sidecar, "classes": [str(factor), "b", "c", "d"]})
+
+
+def told(prefix, name="fc1_bias"):
+    """What the checkpoint says it is, by its parameters and by its classes."""
+    backbone = load(prefix, cut=None)
+    return float(backbone.arg_params[name].asnumpy()[0]), backbone.classes[0]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_whatever_ends_a_save_the_checkpoint_is_the_old_one_or_the_new_one(prefix, monkeypatch, moves, end):
+    doubled(prefix, 2.0)
     moved, replace = [], os.replace
 
-    def killed(source, target):
+    def ending(source, target):
         if len(moved) == moves:
-            raise KeyboardInterrupt
-        moved.append(Path(target).name)
-        replace(source, target)
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(prefix, mx.sym.Group([symbol]), {**arg_params, name: value * 2}, aux_params, sidecar)
+            raise end
+        moved.append(replace(source, target))
+    monkeypatch.setattr(os, "replace", ending)
+    with pytest.raises((KeyboardInterrupt, FileError)):
+        doubled(prefix, 3.0)
     monkeypatch.undo()
-    assert "net.json" not in moved  # the sidecar, which vouches for the others, comes last
-    if "net-0000.params" in moved:
-        with pytest.raises(FileError, match="net-0000.params.*SHA-256"):
-            load(prefix)
-    else:
-        assert load(prefix).digest == old
+    assert told(prefix) == ((3.0, "3.0") if moves else (2.0, "2.0"))
+    assert not verify(prefix)["problems"]
+    doubled(prefix, 4.0)  # the next one clears up
+    assert told(prefix) == (4.0, "4.0") and not [p for p in Path(prefix).parent.iterdir() if p.name.startswith(".")]
+
+
+def test_a_new_checkpoint_counts_from_its_first_move_on(prefix, tmp_path, monkeypatch):
+    whole = load_checkpoint(prefix)
+    monkeypatch.setattr(os, "replace", lambda source, target, replace=os.replace: (replace(source, target), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        save_checkpoint(tmp_path / "new", *whole, epoch=3)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.glob("new*")) == ["new.json"]
+    assert load(tmp_path / "new").digest == load(prefix).digest
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_reader_never_mixes_two_checkpoints(prefix, monkeypatch, at):
+    """Another process replaces the checkpoint just before one of its files is read."""
+    doubled(prefix, 1.0)
+    read, count = stored._content, []
+
+    def disturbed(path):
+        count.append(path)
+        if len(count) == at + 1:
+            with monkeypatch.context() as undisturbed:
+                undisturbed.setattr(stored, "_content", read)
+                doubled(prefix, 10.0)
+        return read(path)
+    monkeypatch.setattr(stored, "_content", disturbed)
+    assert told(prefix) == (10.0, "10.0") and len(count) > at
+
+
+def test_every_bit_of_all_three_files_counts(prefix):
+    """Among them the bits of the names in PREFIX.json under which the hashes stand."""
+    random = np.random.default_rng(0)
+    for end in (".json", "-symbol.json", "-0000.params"):
+        path = Path(prefix + end)
+        whole = path.read_bytes()
+        first = whole.index(b'"files"') if end == ".json" else 0
+        places = [*range(first, first + 30), *random.integers(0, len(whole), 30)]
+        for place in places:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << random.integers(8)
+            path.write_bytes(damaged)
+            assert verify(prefix)["problems"], (end, place)
+        path.write_bytes(whole)
+    assert not verify(prefix)["problems"]
+
+
+def test_a_copy_under_another_name_is_as_whole(prefix, tmp_path):
+    old = json.loads(Path(f"{prefix}.json").read_text())
+    files = {f"net{end}": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+             for end in ("-symbol.json", "-0000.params") for content in [Path(prefix + end).read_bytes()]}
+    for sidecar in (old, {**old, "files": files}):  # by role, and by name as until December 2026
+        if sidecar is not old:
+            Path(f"{prefix}.json").write_text(json.dumps(sidecar))
+        for end in (".json", "-symbol.json", "-0000.params"):
+            shutil.copy(prefix + end, f"{tmp_path}/copy{end}")
+        report = verify(tmp_path / "copy")
+        assert not report["problems"] and all(file["expected"] == file["sha256"] for file in report["files"][:2])
+        (tmp_path / "copy-0000.params").write_bytes(b"x" + (tmp_path / "copy-0000.params").read_bytes()[1:])
+        assert "damaged" in verify(tmp_path / "copy")["problems"][0]
+
+
+def test_parameters_of_another_number_are_no_part_of_what_is_recorded(prefix):
+    shutil.copy(f"{prefix}-0000.params", f"{prefix}-0005.params")
+    assert not verify(prefix)["problems"] and verify(prefix)["files"][1]["expected"] is None
+
+
+def test_parameters_under_another_name_are_named(prefix):
+    os.rename(f"{prefix}-0000.params", f"{prefix}-cc729d95.params")
+    with pytest.raises(FileError, match="net-cc729d95.params is there: rename it to net-0000.params"):
+        load(prefix)

@@ -7,13 +7,13 @@ import pytest
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_info
 
-from mxelm.containers import save_container
+from mxelm.containers import load_container, save_container
 from mxelm.errors import EnvironmentProblem, FileError, InputError
 from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.evolution import workers
 from mxelm.knn_slicing.evolution.candidates import weights_of
 from mxelm.knn_slicing.evolution.fitness import KernelFitness
-from mxelm.knn_slicing.evolution.search import _Run, evolve
+from mxelm.knn_slicing.evolution.search import KIND, _Run, evolve
 from mxelm.knn_slicing.evolution.strategies import METHODS
 from mxelm.runtime import blas_threads
 
@@ -259,3 +259,26 @@ def test_kernels_come_back_as_they_went_in(fitness, start):
     found = evolve(start, fitness, QUERIES, filters=1, **SHORT).kernels
     assert type(found) is type(start) and [f.name for f in dataclasses.fields(found)] == ["conv1", "bias1", "conv2",
                                                                                           "bias2"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda meta, arrays: arrays.pop("now.conv1"),
+    lambda meta, arrays: arrays.update({"now.conv1": arrays["now.conv1"][:1]}),
+    lambda meta, arrays: arrays.update({"0.centroid": np.zeros(3)}),
+    lambda meta, arrays: meta.pop("stage"),
+    lambda meta, arrays: meta["searches"][0].update(filter=99),
+    lambda meta, arrays: meta["searches"][0]["strategy"].pop("random"),
+    lambda meta, arrays: meta["searches"][0]["strategy"].update(sigma="wide")],
+    ids=["no array", "short", "misshapen", "no stage", "filter", "no random", "text"])
+def test_a_checkpoint_of_odd_content_is_refused(fitness, start, tmp_path, monkeypatch, change):
+    path = tmp_path / "run"
+    (tmp_path / ".run.part-ab12").touch()  # of a killed save
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        killed_after(patch, 1)
+        evolve(start, fitness, QUERIES, checkpoint=path, filters=1, **SHORT)
+    meta, arrays = load_container(path, KIND)
+    change(meta, arrays)
+    save_container(path, KIND, meta, arrays)
+    with pytest.raises(FileError, match=f"{path} is damaged"):
+        evolve(start, fitness, QUERIES, checkpoint=path, resume=True, filters=1, **SHORT)
+    assert [found.name for found in tmp_path.iterdir()] == ["run"]
