@@ -508,7 +508,7 @@ import sys
 import threading
 from pathlib import Path
 
-import test_training as t
+import test_loop as t
 from mxelm.runtime import mx
 
 def threads():  # but those of Python, which the loader starts and ends
