@@ -1,196 +1,212 @@
-"""Paper 3: gradually updated networks on CIFAR-10; what the report's, the original and their controls are worth.
+"""Paper 3: gradually updated networks (GUNN) beside their simultaneous controls (SUNN).
 
-    python experiments/gunn.py params              figure 6 and the original's counts
-    python experiments/gunn.py speed               the fast forms against the step-by-step ones, time and memory
-    python experiments/gunn.py checkpoint          the checkpoint that the report calls impossible
-    python experiments/gunn.py train plain         one of the runs below; --seeds 0 1 2, --resume, --work FOLDER
-    python experiments/gunn.py train plain --quick the same on digits in a minute, written elsewhere
+    python experiments/gunn.py                         the lesson: the layer by hand, then digits; under a minute
+    python experiments/gunn.py plain --seeds 0 1 2     one of the runs below on CIFAR-10, an hour or two a seed
 
-Question: is a network whose layers update their channels gradually better than its simultaneous control (SUNN), and
-what did the report measure? Runs of `train`:
+Question: is a network whose layers update their channels gradually better than its control, which has the same
+parameters, but whose every step reads the untouched input? Runs: `plain` and `sunn` are the report's network and its
+control, `original` and `original_sunn` the original's GUNN-15, which has weights for every step, and its control;
+`ten` is the original on all ten classes, images growing from 16x16 to 32x32. What the report itself measured, and the
+traps on the way, are in benchmarks/gunn_report.py. Protocol: classes airplane, automobile and bird, their first 5,000
+training images; recipes fixed in advance, the last epoch is scored, once, on all 3,000 test images (the first 100 are
+the report's). 500 further training images are watched, and decide nothing. Source: Radhakrishnan, sections 4 to 7.
 
-    plain           the report's network with ReLU between the dense layers, augmented, with a schedule
-    sunn            its control: the same parameters, every step reads the untouched input
-    original        the original's GUNN-15, which has weights for every step
-    original_sunn   its control
-    printed         the report's network and recipe as printed (softmax between the dense layers)
-    printed_plain   the same recipe and number of epochs with ReLU there: what the softmax costs
-    as_published    printed, with the label rows that the published code makes
-    batchnorm       one epoch of printed_plain, scored with the report's running statistics, which lag, and with settled
-                    ones: what the lag costs
-    ten             the original's GUNN-15 on all ten classes: 49,500 images, and the other 500 watched; four epochs
-                    of images of 16x16, one of 24x24, one of 32x32, since that is what a few hours have room for
+Evidence:
 
-Protocol: classes airplane, automobile and bird; their first 5,000 training images; recipes fixed in advance, the last
-epoch is scored, once, on all 3,000 test images (the first 100 of them are the report's); batchnorm and printed_plain
-score their weights with settled statistics as well, and choose nothing by it. 500 further training images are watched,
-and decide nothing, but when to stop with --patience. Images are normalised a channel where they are augmented, else by
-the report's one scalar. Finished seeds and their curves (RUN.png) are kept in --work; --resume takes up those, and the
-seeds in the result file whose rows hold accuracies. `sunn` and `original_sunn` say what the gradual run with the same
-seed gains, where --work holds it. A call that changes a run (--epochs 3) has files of its own there; one whose rows
-would replace those of other seeds, or of more epochs, is refused. Source: Radhakrishnan, sections 4 to 7.
+    gunn.3class.plain.test3000
+    gunn.3class.sunn.test3000
+    gunn.3class.sunn.gain
+    gunn.3class.original.test3000
+    gunn.3class.original_sunn.gain
+    gunn.10class
 """
-import argparse
-import logging
-import shlex
+import dataclasses
 from pathlib import Path
 
-import gunn_rows
-import gunn_runs as runs
-import gunn_speed
 import numpy as np
-from ending import in_sentences
+from lab import main, step, table
 
-from mxelm import gunn
+from mxelm import gunn, runtime, training
 from mxelm.backbones.gluon import count_parameters
-from mxelm.cli import options
-from mxelm.errors import InputError
-from mxelm.files import make_folder
 from mxelm.gunn import tasks
-from mxelm.reporting import results
+from mxelm.reporting import plots, results
 from mxelm.runtime import mx
-from mxelm.training import fit, steps
 
-RESULTS = Path("experiments/results/gunn.json")
-
-
-def train(args):
-    """One run over its seeds; rows of its accuracies, and the learning curves as a picture in --work."""
-    settings = {**runs.RUNS[args.run], **args.changed}
-    if args.not_run:
-        return gunn_rows.not_run(args)
-    if settings["network"] == "original" and (settings["head"] != "plain" or args.run in gunn_rows.TRAPS):
-        raise InputError("the original's network ends in one linear layer and has its own BatchNorm: --head printed, "
-                         f"{' and '.join(gunn_rows.TRAPS)} are for the report's alone")
-    if settings["network"] == "report":
-        settings.pop("sizes", None)  # its last pooling takes 8x8 places
-    if args.quick:
-        settings.update(images=min(settings["images"], 100), epochs=min(settings["epochs"], 2),
-                        batch=min(settings["batch"], 25))
-    make_folder(args.work)
-    if args.resume and not args.quick:
-        gunn_rows.take_up(args)
-    gunn_rows.require_no_loss(args, settings)
-    figures = []
-    for seed in args.seeds:
-        figures.append(runs.finished(args.run, settings, seed, args))
-        logging.info("%s, seed %d: %.2f %% of the test images", args.run, seed, 100 * figures[-1]["test3000"])
-    gunn_rows.draw_curves(args, figures)
-    gunn_rows.require_no_loss(args, settings)  # nor what another process has written in the meantime
-    return gunn_rows.ROWS.get(args.run, gunn_rows.accuracy_rows)(args, settings, figures)
+REPORT = {
+    "network": "report", "head": "plain", "layer": "fast", "labels": "real", "classes": 3, "images": 5000,
+    "epochs": 14, "batch": 50, "optimizer": "adam", "settings": {"epsilon": 1e-7},  # Keras's epsilon
+    "peak": 1e-3, "schedule": "warmup-linear", "augmentation": "flip and crop",
+    "momentum": 0.9,  # of BatchNorm's running statistics
+}
+ORIGINAL = {**REPORT, "network": "original", "optimizer": "nag", "settings": {"momentum": 0.9, "wd": 5e-4}, "peak": 0.1}
+RUNS = {
+    "plain": REPORT, "sunn": {**REPORT, "layer": "sunn"},
+    "original": ORIGINAL, "original_sunn": {**ORIGINAL, "layer": "sunn"},
+    # six epochs of whole images take five hours of two cores; images of 16x16 take a quarter of the time
+    "ten": {**ORIGINAL, "classes": 10, "images": 49500, "batch": 100, "epochs": 6, "sizes": [16, 16, 16, 16, 24, 32]},
+}
+QUICK = {"images": 50, "epochs": 2, "batch": 25}
+LESSON = {**ORIGINAL, "images": 200, "epochs": 4, "batch": 25, "augmentation": "none", "sizes": [8]}
+SCHEDULES = {"warmup-linear": lambda peak: training.warmup_linear(peak, 0.15),
+             "constant": lambda peak: training.steps(peak, ())}
+AUGMENTATIONS = {"none": None, "flip and crop": training.flip_and_crop}
+GRADUAL = {"sunn": "plain", "original_sunn": "original"}  # a control -> the gradual run beside it
 
 
-def params(args):
-    """Figure 6 row by row, and the original's totals; nothing is trained."""
-    network = gunn.gunn15(3, "printed", "step-by-step")
-    total = count_parameters(network)
-    counts = {**{f"gunn.params.{row['layer']}": row["parameters"] for row in gunn.summary(network)},
-              **{f"gunn.params.{name}": count for name, count in total.items()},
-              "gunn.original.params.15": count_parameters(gunn.original_gunn15(10))["trainable"],
-              "gunn.original.params.15_100": count_parameters(gunn.original_gunn15(100))["trainable"],
-              "gunn.original.params.18": count_parameters(gunn.original_gunn18())["trainable"]}
-    return [results.row(id, count, "parameters", "none", command=args.command) for id, count in counts.items()]
+# The method: task -> network -> fit -> settle -> test
+
+def one_seed(run, settings, seed, lab):
+    """Train one network and score it once."""
+    task, preprocessing = the_task(settings, lab)
+    network = build(settings, seed)
+    batches = batches_of(task.train, settings, preprocessing, seed)
+    watched = task.validation.gluon_loader(250, preprocessing)
+    history, ended_by = train(network, batches, watched, settings, seed, f"{lab.place(seed)}.state")
+    gunn.save(network, str(lab.place(seed)), preprocessing, task.train.classes, trained_as=settings)
+    draw(lab.place(seed).with_suffix(".png"), history)
+    figures = {**score(network, task.test, preprocessing, settings), "history": history, **ended_by,
+               "minutes": sum(epoch["seconds"] for epoch in history) / 60}
+    if settings["momentum"] > 0.9:  # those statistics lag behind the weights: score the same weights with others too
+        training.settle(network, batches)
+        figures["settled"] = score(network, task.test, preprocessing, settings)
+    return figures
 
 
-def checkpoint(args):
-    """A network trained a little, saved, and read again in four ways: the largest difference."""
-    settings = {**runs.REPORT, "images": 100 if args.quick else 500, "epochs": 1, "batch": 25}
-    make_folder(args.work)
-    task, preprocessing = runs.load_task(settings, args)
-    network = runs.build(settings, 0)
-    fit(network, task.train.gluon_loader(settings["batch"], preprocessing, shuffle=0), 1, steps(1e-3, ()),
-        optimizer="adam", progress=True)
-    x = next(iter(task.test.gluon_loader(32, preprocessing)))[0]
-    prefix = str(args.work / "checkpoint")
-    gunn.save(network, prefix, preprocessing, task.train.classes)
-    network.save_parameters(f"{prefix}.gluon")
-    expected, found = network(x).asnumpy(), {}
-    for layer in ("fast", "step-by-step"):
-        other = gunn.gunn15(3, "plain", layer, seed=1)
-        other.load_parameters(f"{prefix}.gluon")
-        found[f"load_parameters, {layer}"] = other(x).asnumpy()
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 0)
-    module = mx.mod.Module(symbol, label_names=None)
-    module.bind([("data", x.shape)], for_training=False)
-    module.set_params(arg_params, aux_params)
-    module.forward(mx.io.DataBatch([x]), is_train=False)
-    found["mx.model.load_checkpoint"] = module.get_outputs()[0].asnumpy()
-    block = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", ["data"], f"{prefix}-0000.params")
-    found["SymbolBlock"] = block(x).asnumpy()
-    differences = {name: float(np.abs(scores - expected).max() / np.abs(expected).max())
-                   for name, scores in found.items()}
-    return [results.row("gunn.checkpoint_agreement", max(differences.values()), "ratio", "lower", command=args.command,
-                        conditions={"differences": differences, "images": len(x),
-                                    "what": "largest difference of the scores, relative to the largest score"})]
+def the_task(settings, lab):
+    """(Task, Preprocessing): the classes' images; normalised a channel where augmented, else by the one scalar."""
+    train, test = (lab.load("cifar10", part) for part in ("train", "test"))
+    one_scalar = settings["augmentation"] == "none" and not lab.quick
+    preprocessing = tasks.one_scalar(train) if one_scalar else tasks.PER_CHANNEL
+    return tasks.task(train, test, range(settings["classes"]), settings["images"], 30 if lab.quick else 500,
+                      settings["labels"]), preprocessing
 
 
-OVERRIDES = {  # of a run's settings: what each is
-    "network": "the report's or the original's", "head": "ReLU or, as printed, softmax between the dense layers",
-    "layer": "how the channels are updated", "labels": "of the images", "classes": "the first so many of the ten",
-    "images": "the first so many of these classes", "epochs": "of the training", "batch": "images a step",
-    "augmentation": "of the training images", "schedule": "of the learning rate", "peak": "highest learning rate",
-    "patience": "stop after so many epochs without a gain on the watched images"}
-CHOICES = {"network": ("report", "original"), "head": ("plain", "printed"), "labels": tasks.LABELS,
-           "layer": ("fast", "step-by-step", "sunn"), "augmentation": tuple(runs.AUGMENTATIONS),
-           "schedule": tuple(runs.SCHEDULES)}
+def build(settings, seed):
+    """The network of a run, initialised from `seed`, compiled."""
+    if settings["network"] == "original":
+        network = gunn.original_gunn15(settings["classes"], settings["layer"], seed)
+    else:
+        network = gunn.gunn15(settings["classes"], settings["head"], settings["layer"], settings["momentum"], seed)
+    network.hybridize(static_alloc=True, static_shape=True)
+    return network
 
 
-def parse(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command_name", metavar="params|speed|checkpoint|train", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--work", type=Path, default=Path("gunn-work"),
-                        help="folder for checkpoints and finished seeds; `train --resume` goes on from it")
-    common.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
-    common.add_argument("--quick", action="store_true", help="digits, and few steps; written to quick.json in --work")
-    common.add_argument("--out", type=Path, help="result file (default: experiments/results/gunn.json)")
-    for name in ("params", "speed", "checkpoint", "train"):
-        command = commands.add_parser(name, parents=[common], help=COMMANDS[name].__doc__)
-    command.add_argument("run", choices=tuple(runs.RUNS), help="what to train; `gunn.py --help` tells what each is")
-    command.add_argument("--seeds", type=options.seed, nargs="+", default=[0],
-                         help="each a run of its own (default: 0)")
-    command.add_argument("--resume", action="store_true", help="keep finished seeds, also those of the result file, "
-                         "and go on from the last whole epoch")
-    command.add_argument("--not-run", metavar="WHY", help="train nothing: write the run's rows without a figure")
-    changes = command.add_argument_group("instead of the run's own settings", "with a real set these need --out")
-    for name, what in OVERRIDES.items():
-        kind = type(runs.REPORT.get(name, 1))
-        changes.add_argument(f"--{name}", type={int: options.positive, float: options.above_zero}.get(kind, kind),
-                             choices=CHOICES.get(name), help=what,
-                             metavar="{" + ", ".join(map(repr, CHOICES[name])) + "}" if name in CHOICES else None)
-    args = parser.parse_args(argv)
-    args.changed = {}
-    if args.command_name == "train":
-        given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name) is not None}
-        args.changed = {name: value for name, value in given.items() if value != runs.RUNS[args.run].get(name)}
-        if len(set(args.seeds)) < len(args.seeds):
-            parser.error(f"seeds: each once, not {' '.join(map(str, args.seeds))}")
-    if args.changed and not (args.quick or args.out):
-        parser.error(f"with --{next(iter(args.changed))} it is another run than {args.run}: "
-                     "name a result file with --out")
-    args.command = " ".join(["python experiments/gunn.py", args.command_name, *(
-        [args.run, "--seeds", *map(str, args.seeds)] if args.command_name == "train" else []),
-        *(f"--{name} {shlex.quote(str(value))}" for name, value in args.changed.items()),
-        *(["--quick"] if args.quick else ["--out FILE"] if args.changed else [])])
-    return args
+def batches_of(dataset, settings, preprocessing, seed):
+    """The training batches: of whole images, or of those sizes (in pixels) that the settings name, as they grow."""
+    options = {"shuffle": seed, "augment": AUGMENTATIONS[settings["augmentation"]]}
+    if "sizes" in settings:
+        return training.Growing(dataset, settings["batch"], preprocessing, settings["sizes"], settings["epochs"],
+                                **options)
+    return dataset.gluon_loader(settings["batch"], preprocessing, **options)
 
 
-COMMANDS = {"params": params, "speed": gunn_speed.run, "checkpoint": checkpoint, "train": train}
+def train(network, batches, watched, settings, seed, state=None):
+    """Train as far as the numbers stay finite: the history, and {"ended_by": what has ended it before its time}."""
+    try:
+        return training.fit(
+            network, batches, settings["epochs"], SCHEDULES[settings["schedule"]](settings["peak"]),
+            optimizer=settings["optimizer"], settings=settings["settings"], validation=watched, checkpoint=state,
+            forward=training.classify if settings["labels"] == "real" else tasks.classify_published,
+            resume=bool(state), seed=seed, progress=bool(state)), {}
+    except training.NotFinite as error:
+        if not (state and Path(state).exists()):
+            raise
+        return training.load_parameters(network, state), {"ended_by": str(error)}  # the last whole epoch is scored
 
 
-def main(argv=None):
-    args = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args.out = args.out or (args.work / "quick.json" if args.quick else RESULTS)
-    results.require_writable(args.out, "gunn")
-    rows = COMMANDS[args.command_name](args)
-    for row in rows:
-        print(results.line(row))
-    results.write(args.out, "gunn", rows)
-    if args.quick and args.command_name != "params":
-        print("quick: a trial of the script under the table's names, no figures")
+def score(network, test, preprocessing, settings):
+    """The test images' accuracies, and what a constant answer would have: answers are the highest scores' classes."""
+    answers = np.concatenate([network(x).asnumpy().argmax(axis=1) for x, _ in test.gluon_loader(250, preprocessing)])
+    right = answers == training.class_numbers(test.targets)
+    variances = [p.data().asnumpy().max() for name, p in network.collect_params().items() if "running_var" in name]
+    found = {"test3000": float(right.mean()), "test100": float(right[:100].mean()),
+             "largest_running_variance": float(np.max(variances))}
+    for which, part in (("", slice(None)), ("_of_the_first_100", slice(100))):
+        found[f"answers{which}"] = np.bincount(answers[part], minlength=settings["classes"]).tolist()
+        found[f"constant_answer{which}"] = tasks.constant_answer(test.targets[part], settings["classes"])
+    return found
+
+
+# What is measured
+
+def rows(run, settings, seeds, lab):
+    """Accuracies on all and on the first 100 test images; of a control, what the gradual run gains as well."""
+    if run == "ten":
+        reason = (f"{settings['epochs']} epochs on a processor, where the original trained 300 on four GPUs, and kept "
+                  "the epoch with the best test error")
+        return [accuracy("gunn.10class", "test3000", settings, seeds, reason)]
+    task = f"gunn.{settings['classes']}class.{run}"
+    made = [accuracy(f"{task}.{which}", which, settings, seeds) for which in ("test3000", "test100")]
+    return [*made, gain(f"{task}.gain", run, settings, seeds, lab)] if run in GRADUAL else made
+
+
+def accuracy(id, which, settings, seeds, reason=None):
+    """The row of one accuracy, with what each seed has to tell but its curve."""
+    told = [{"seed": seed.seed, **{name: value for name, value in seed.figures.items() if name != "history"}}
+            for seed in seeds]
+    reasons = [reason, *(f"seed {seed.seed} is scored after epoch {len(seed['history'])}, for {seed['ended_by']}"
+                         for seed in seeds if "ended_by" in seed.figures)]
+    conditions = {**settings, "normalisation": "one scalar" if settings["augmentation"] == "none" else "a channel",
+                  "seeds": told, **({"reason": "; ".join(filter(None, reasons))} if any(reasons) else {})}
+    return results.over_seeds(id, 100 * np.array([seed[which] for seed in seeds]), "%", "higher",
+                              seconds=60 * sum(seed["minutes"] for seed in seeds), conditions=conditions)
+
+
+def gain(id, run, settings, seeds, lab):
+    """Points by which the gradual run with the same seed is better."""
+    beside = {seed.seed: seed for seed in lab.kept(GRADUAL[run])}
+    pairs = [(beside[seed.seed], seed) for seed in seeds if seed.seed in beside]
+    gains = [100 * (gradual["test3000"] - control["test3000"]) for gradual, control in pairs]
+    conditions = {**settings, "what": f"points of {GRADUAL[run]} less points of {run}, all test images, seed by seed",
+                  "seeds": [control.seed for _, control in pairs], "by_seed": gains}
+    if len(pairs) < 3:
+        conditions["reason"] = f"{len(pairs)} seed{'s' * (len(pairs) != 1)} of both: what there was time for"
+    return results.over_seeds(id, gains, "%", "none", conditions=conditions)
+
+
+def draw(path, history):
+    """The learning curve: accuracy on the training images (a mean over the epoch), and on those that are watched."""
+    names = [name for name in ("accuracy", "validation_accuracy") if name in history[0]]
+    plots.curves(path, {name: (range(1, len(history) + 1), [100 * epoch[name] for epoch in history])
+                        for name in names}, "epochs", "accuracy / %")
+
+
+def lesson(lab):
+    """One gradual pass by hand, the whole layer fast, and both networks on 300 digits of 8x8 pixels."""
+    x, W = mx.nd.array([1, 2, 3]).reshape((1, 3, 1, 1)), mx.nd.array([1, -1, 2]).reshape((1, 3, 1, 1))
+    passes = {layer.__name__: layer(3, K=1).update(mx.nd, x, W, None, 1, 1).asnumpy().ravel()
+              for layer in (gunn.Gunn2D, gunn.Sunn2D)}
+    step("One pass over a pixel of channels (1, 2, 3) by the kernel (1, -1, 2), a channel a step: each step reads what "
+         "those before it have written. In the control all read the untouched input.", **{
+             name: str(y) for name, y in passes.items()})
+
+    x, (slow, fast) = mx.nd.random.normal(shape=(2, 240, 8, 8)), (gunn.Gunn2D(240), gunn.FastGunn2D(240))
+    for layer in (slow, fast):
+        runtime.seed(0)
+        layer.initialize()
+    slow, fast = slow(x).asnumpy(), fast(x).asnumpy()
+    step("The report's layer of 240 channels, three such passes, and the same function by two exact rewritings.",
+         y=slow, largest_difference=float(np.abs(slow - fast).max() / np.abs(slow).max()))
+
+    lines = []
+    for name, layer in (("gradual (GUNN)", gunn.FastOriginalGunn), ("control (SUNN)", gunn.OriginalSunn)):
+        task, preprocessing = the_task(LESSON, lab)
+        small, network = dataclasses.replace(preprocessing, size=(8, 8)), mx.gluon.nn.HybridSequential()
+        network.add(mx.gluon.nn.Conv2D(24, 3, padding=1), mx.gluon.nn.BatchNorm(), mx.gluon.nn.Activation("relu"),
+                    layer(24, K=4), mx.gluon.nn.GlobalAvgPool2D(), mx.gluon.nn.Dense(3))
+        runtime.seed(0)
+        network.initialize(mx.init.Xavier())
+        network.hybridize(static_alloc=True, static_shape=True)
+        history, _ = train(network, batches_of(task.train, LESSON, small, 0), None, LESSON, 0)
+        found = score(network, task.test, small, LESSON)
+        lines.append([name, 100 * history[-1]["accuracy"], 100 * found["test3000"]])
+    step(f"{LESSON['epochs']} epochs of a network with one such layer of 24 channels, and of its control.",
+         parameters=count_parameters(network)["trainable"], images=len(task.train), test_images=len(task.test))
+    table(["on digits 0 to 2", "training / %", "test / %"], lines)
+    draw(lab.work / "curve.png", history)
+    step("What to try next:", picture=lab.work / "curve.png", measured="python experiments/gunn.py sunn",
+         by_hand="docs/gunn.md", traps="python experiments/benchmarks/gunn_report.py --help")
 
 
 if __name__ == "__main__":
-    with in_sentences("`train` goes on from its last whole epoch with --resume"):
-        main()
+    main(__doc__, RUNS, one_seed, rows, lesson=lesson, quick=QUICK)

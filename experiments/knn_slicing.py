@@ -1,210 +1,214 @@
-"""Paper 2: k-NN slicing, its tables as a script; each subcommand is a table of its own.
+"""Paper 2: k-NN slicing: a k-NN in place of a network's dense layers, its kernels evolved instead of backpropagated.
 
-    python experiments/knn_slicing.py sizes        parameters and bytes of the six networks
-    python experiments/knn_slicing.py accuracy     the networks trained by backpropagation, as in the talk's table
-    python experiments/knn_slicing.py baselines    k-NN on raw pixels and on kernels that nothing evolved
-    python experiments/knn_slicing.py inference    the full network against the sliced one, image by image and batched
-    python experiments/knn_slicing.py evolve       kernels by CMA-ES or PSO (knn_evolve.py)
-    python experiments/knn_slicing.py fitness      the exact fast fitness against naive evaluation (knn_cost.py)
-    python experiments/knn_slicing.py engine       accuracy at 74 KB, 500 KB and 4.5 MB in all (knn_engine.py)
-    python experiments/knn_slicing.py baselines --quick     any of them on digits, written elsewhere
+    python experiments/knn_slicing.py                     the lesson: a small search on digits, under a minute
+    python experiments/knn_slicing.py cma --seeds 0 1     kernels by CMA-ES, ten minutes a seed; also pso, search
 
-Question: what does evolving the kernels add, and what does the 74 KB engine weigh with its references? Protocol: the
-first 4,000 or all 60,000 training images of MNIST are references, and what learns (but `evolve`, which asks further
-training images) learns from them; test images are scored once.
-At 4,000 the talk's 1,000 test images are the first of the file and the other 9,000 are images that it never used.
-Finished seeds are kept in --work, from which a second call goes on. Source: Radu, slides on experiments.
+Question: what does evolving the kernels add, at the same number of evaluations as random search (`search`)? Protocol:
+MNIST; a search sees training images only: the first 4,000 vote in it, of the next 6,000 some are asked, drawn anew for
+each filter, and 20,000 further ones validate its result. Start and result are scored once on the test images by a
+k-NN (k = 9, cosine) on the first 4,000 and on all 60,000 training images: the first 1,000 test images are the talk's,
+the other 9,000 it never used. `cma_on_test` asks the talk's 1,000 test images in the search, as the talk may have
+done: no honest figure. Kernels that nothing evolved, other modes of search, the talk's networks, what a fitness
+evaluation costs and the small engine are in benchmarks/knn_*.py and small_engine.py. Source: Radu, slides on k-NN
+slicing, evolutionary algorithms and experiments.
+
+Evidence:
+
+    knn.baseline.raw.4000
+    knn.baseline.kmeans.4000
+    knn.baseline.search.4000
+    knn.cma.4000.test9000
+    knn.pso.4000.test9000
+    knn.cma.60000.test10000
+    knn.cma.60000.test10000.deskewed
 """
-import argparse
-import logging
-import time
-from pathlib import Path
-
-import knn_baselines
-import knn_cost
-import knn_engine
-import knn_evolve
 import numpy as np
-from ending import in_sentences
-from knn_baselines import explained, load_mnist, spread
-from timing import in_turn
-from tqdm import tqdm
+from lab import main, step, table
 
-from mxelm.backbones.gluon import count_parameters
-from mxelm.cli import options
-from mxelm.files import make_folder, read_json, write_json
-from mxelm.knn_slicing import banks, kernels, networks
-from mxelm.neighbours import References, vote
-from mxelm.reporting import results
-from mxelm.runtime import mx
+from mxelm.knn_slicing import banks, kernels
+from mxelm.knn_slicing.deskew import deskew
+from mxelm.knn_slicing.evolution.candidates import weights_of
+from mxelm.knn_slicing.evolution.fitness import KernelFitness
+from mxelm.knn_slicing.evolution.search import evolve
+from mxelm.neighbours import nearest, vote
+from mxelm.reporting import plots, results, tables
+from mxelm.reporting.statistics import mcnemar, spread
 
-COLUMNS = {"4000_5": (4000, 1000, 5), "4000_20": (4000, 1000, 20), "60000_5": (60000, 10000, 5)}  # train, test, epochs
-ACCURACY_DIFFERS = ("the talk tells neither its optimiser, batch size and learning rate nor which epoch is printed; "
-                    "here Adam at its usual rate, batches of 64, the last epoch")
-INFERENCE = {"rounds": 30, "references": (4000, 60000), "k": 9, "metric": "cosine"}
-QUICK_INFERENCE = {**INFERENCE, "rounds": 3, "references": (400, 1200)}
-
-
-def sizes(args):
-    """Parameters and bytes of the six networks, as MXNet saves them."""
-    rows = []
-    for name in networks.NAMES:
-        net = networks.network(name)
-        net.initialize()
-        count, size = count_parameters(net)["total"], networks.engine_bytes(net)
-        rows.append(results.row(f"knn.params.{name}", count, "parameters", "none", command=args.command,
-                                conditions={"poolings": 1 if name == "128" else 2}))
-        conditions = {"raw_bytes": size["raw"], "what": "MXNet's file; raw_bytes is four bytes a parameter"}
-        if name == "knn":
-            per_image = 4 * 64 * 5 * 5 + 1  # float32 features and a label
-            conditions["with_references_bytes"] = {n: size["raw"] + n * per_image for n in (4000, 60000)}
-        row = results.row(f"knn.bytes.{name}", size["saved"], "bytes", "lower", command=args.command,
-                          conditions=conditions)
-        rows.append(explained(row, f"{count:,} parameters of four bytes are {size['raw'] / 1024:,.1f} KiB, their names "
-                                   f"and shapes in MXNet's file {size['saved'] - size['raw']} bytes"))
-    return rows
+KNN = {"k": 9, "metric": "cosine", "weights": "uniform"}
+ON_TEST = {
+    **KNN, "method": "cma", "deskew": False, "fitness_on_test": True, "references": 4000, "mode": "serial",
+    "layers": ["conv2"], "fitness": "accuracy", "conv1": "pool1", "start": "kmeans", "listed": 128,
+    "generations": 24, "population": 12, "sigma": 0.2,  # of the start, in standard deviations of a filter's weights
+    "sweeps": 1, "n_queries": 600, "filters": None,
+}
+SEARCH = {**ON_TEST, "fitness_on_test": False, "fitness": "nca", "tau": 0.2, "queries": 6000, "validation": 20000}
+RUNS = {
+    "cma": SEARCH, "pso": {**SEARCH, "method": "pso"}, "search": {**SEARCH, "method": "random"},
+    "cma_deskewed": {**SEARCH, "deskew": True}, "pso_deskewed": {**SEARCH, "method": "pso", "deskew": True},
+    "cma_on_test": ON_TEST, "pso_on_test": {**ON_TEST, "method": "pso"},
+}
+QUICK = {"references": 300, "queries": 200, "validation": 100, "generations": 2, "population": 4, "n_queries": 60,
+         "filters": 2}
+CUTS = {"test1000": slice(0, 1000), "test9000": slice(1000, None), "test10000": slice(None)}
+MAIN = {4000: "test9000", 60000: "test10000"}  # references -> the test images of a row that names none
+DIFFERS = ("the talk says neither which images its fitness is computed on nor how many candidates it evaluates",
+           "search, validation and refusal see training images only; the talk does not say which images its fitness is "
+           "computed on, nor how many candidates it evaluates")
 
 
-def accuracy(args):
-    """The five networks with dense layers, trained as in the talk's table; the last epoch is scored."""
-    train, test = load_mnist(args)
-    rows = []
-    for column in args.columns:
-        n_train, n_test, epochs = COLUMNS[column]
-        for name in args.networks:
-            cells = []
-            for seed in tqdm(range(args.seeds), desc=f"{name} neurons, {column}", leave=False):
-                file = args.work / f"accuracy-{train.name}-{name}-{column}-{seed}.json"
-                if not file.exists():
-                    write_json(file, trained_cell(args, name, train, test, n_train, n_test, epochs, seed))
-                cells.append(read_json(file))
-            conditions = {**knn_baselines.TRAINING, "train_images": cells[0]["train_images"], "epochs": epochs,
-                          "test_images": cells[0]["test_images"],
-                          "training_accuracy": 100 * np.mean([cell["training_accuracy"] for cell in cells]),
-                          "what": "the first images of each file; test accuracy after the last epoch; "
-                                  "training_accuracy is the last epoch's, in per cent"}
-            row = summary(f"knn.accuracy.{name}.{column}", [cell["accuracy"] for cell in cells], args, conditions,
-                          sum(cell["seconds"] for cell in cells))
-            rows.append(explained(row, ACCURACY_DIFFERS))
-    return rows
+# The method: bank -> fitness -> evolve -> vote -> McNemar
+
+def one_seed(run, settings, seed, lab):
+    """Kernels and the k-NN behind them, scored once on the test images, before and after evolution if there is one."""
+    train, test = mnist(lab)
+    if settings["deskew"]:
+        train, test = ((deskew(images), labels) for images, labels in (train, test))
+    start = banks.BANKS[settings["start"]](train[0][:settings["references"]], seed)
+    found = search(start, train, test, settings, seed, str(lab.place(seed)))
+    picture = lab.place(seed).with_suffix(".png")
+    plots.kernels(picture, {"before": start.conv2[:, 0], "after": found.kernels.conv2[:, 0]})
+    figures = {"evaluations": found.evaluations, "minutes": found.seconds / 60, "rounds": found.rounds}
+    for many in (4000,) if settings["fitness_on_test"] or settings["filters"] else MAIN:
+        references = [part[:many] for part in train]
+        for name, bank in (("start", start), ("evolved", found.kernels)):
+            figures[f"{name}.{many}"] = judged(bank, references, test, settings)
+    return figures
 
 
-def trained_cell(args, name, train, test, n_train, n_test, epochs, seed):
-    """Train one network with one seed and score it once; a dict of figures."""
-    start = time.perf_counter()
-    train, test = train.take(np.arange(min(n_train, len(train)))), test.take(np.arange(min(n_test, len(test))))
-    net, history = knn_baselines.trained(args, name, train, epochs, seed)
-    loader = test.gluon_loader(500, networks.PREPROCESSING)
-    return {"accuracy": knn_baselines.training.accuracy(net, loader), "training_accuracy": history[-1]["accuracy"],
-            "train_images": len(train), "test_images": len(test), "seconds": time.perf_counter() - start}
+def mnist(lab):
+    """((images uint8 (n, 28, 28), labels), ...) to learn from and to test on; digits' 8x8 pixels become 3x3 each."""
+    parts = []
+    for dataset in (lab.load("mnist", split) for split in ("train", "test")):
+        images = dataset.source.images[dataset.positions]
+        if lab.quick:
+            images = np.pad(images.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
+        parts.append((images, dataset.targets))
+    return parts
 
 
-def inference(args):
-    """Time of the full network over time of the sliced one, kernels and k-NN, on the same images in turn.
+def search(start, train, test, settings, seed, checkpoint=None):
+    """The evolution itself; of the test images it sees none, but for `fitness_on_test`."""
+    r = settings["references"]
+    if settings["fitness_on_test"]:
+        images, labels = (np.concatenate([a[:r], b[CUTS["test1000"]]]) for a, b in zip(train, test))
+        queries, validation = np.arange(r, len(images)), None
+    else:
+        asked = r + settings["queries"]
+        images, labels = (part[:asked + settings["validation"]] for part in train)
+        queries, validation = np.arange(r, asked), np.arange(asked, len(images))
+    fitness = KernelFitness(images, labels, np.arange(r), settings["fitness"], settings["metric"], settings["k"],
+                            settings["listed"], settings["conv1"])
+    plan = {name: settings[name] for name in ("method", "mode", "layers", "filters", "generations", "population",
+                                              "sigma", "sweeps", "n_queries")}
+    return evolve(start, fitness, queries, validation, checkpoint and f"{checkpoint}.run", bool(checkpoint),
+                  progress=bool(checkpoint), seed=seed, **plan)
 
-    The small engine, all of NumPy, deskewing included, runs beside them.
+
+def judged(bank, references, test, settings):
+    """The k-NN behind a bank on the test images: its accuracy on each cut of them, and which ones it gets wrong.
+
+    bank: Kernels, None for the raw pixels.
     """
-    settings = QUICK_INFERENCE if args.quick else INFERENCE
-    images = load_mnist(args)[0].source.images
-    full, bank = networks.network("128"), banks.random(0)
-    full.initialize(mx.init.Xavier())
-    features = networks.from_kernels(bank)
-    for net in (full, features):
-        net.hybridize(static_alloc=True, static_shape=True)
-    labels = np.arange(max(settings["references"])) % 10
-    indexes = {n: References(kernels.features(images[:n], bank), settings["metric"]) for n in settings["references"]}
-    small, rows = knn_engine.untrained(knn_engine.SIZES["75k"]), []
-    for batch in (1, 32):
-        x = mx.nd.array(images[:batch, None] / np.float32(255))
-
-        def sliced(index, x=x):
-            distances, found = index.nearest(features(x).asnumpy(), settings["k"])
-            return vote(distances, labels[found], 10)
-
-        calls = {"full": lambda x=x: full(x).asnumpy(), "features": lambda x=x: features(x).asnumpy(),
-                 "small engine": lambda batch=batch: small.predict(images[:batch]),
-                 **{str(n): lambda index=index: sliced(index) for n, index in indexes.items()}}
-        seconds = in_turn(calls, settings["rounds"], f"batches of {batch}")
-        few, many = map(str, settings["references"])
-        conditions = {**settings, "batch": batch, "milliseconds": {name: 1e3 * s for name, s in seconds.items()},
-                      f"speedup_{many}_references": seconds["full"] / seconds[many],
-                      "speedup_without_knn": seconds["full"] / seconds["features"],
-                      "speedup_of_small_engine": seconds["full"] / seconds["small engine"],
-                      "what": f"network 128 over kernels and k-NN in {few} references, medians of runs in turn; "
-                              "the small engine has 75,264 bytes, NumPy alone, and deskews"}
-        rows.append(results.row(f"knn.inference_speedup.b{batch}", seconds["full"] / seconds[few], "ratio", "higher",
-                                command=args.command, conditions=conditions))
-    return rows
+    here, there = (images.reshape(len(images), -1).astype(np.float32) if bank is None else
+                   kernels.features(images, bank) for images in (test[0], references[0]))
+    distances, indices = nearest(here, there, settings["k"], settings["metric"])
+    right = vote(distances, references[1][indices], 10, settings["weights"]) == test[1]
+    return {"accuracy": {cut: float(right[part].mean()) for cut, part in CUTS.items() if right[part].size},
+            "wrong": np.flatnonzero(~right).tolist(), "test_images": len(right)}
 
 
-def summary(id, values, args, conditions, seconds=None):
-    """A row of accuracies, one a seed: mean, sample deviation, n."""
-    values = 100 * np.array(values)
-    return results.row(id, values.mean(), "%", "higher", std=spread(values), n=len(values),
-                       command=args.command, seconds=seconds, conditions=conditions)
+def p_value(one, other, cut):
+    """McNemar's exact test between two that were `judged` on the same test images."""
+    rights = [~np.isin(np.arange(found["test_images"]), found["wrong"])[CUTS[cut]] for found in (one, other)]
+    return mcnemar(*rights)
 
 
-RUNS = {"sizes": sizes, "accuracy": accuracy, "baselines": knn_baselines.run, "inference": inference,
-        "evolve": knn_evolve.evolution, "fitness": knn_cost.run, "engine": knn_engine.run}
-ARGUMENTS = {"baselines": knn_baselines.add_arguments, "evolve": knn_evolve.add_arguments,
-             "fitness": knn_cost.add_arguments, "engine": knn_engine.add_arguments}
-SEEDED = ("accuracy", "baselines", "evolve", "engine")
+# What is measured
+
+def rows(run, settings, seeds, lab):
+    end = ".deskewed" if settings["deskew"] else ""
+    if settings["fitness_on_test"]:
+        ids = {4000: {f"knn.{settings['method']}.fitness_on_test.4000": "test1000"}}
+    elif settings["method"] == "random":
+        ids = {many: {f"knn.baseline.search.{many}": cut} for many, cut in MAIN.items()}
+    else:
+        ids = {many: {f"knn.{settings['method']}.{many}.{cut}{end}": cut for cut in CUTS} for many in MAIN}
+    others = {other: {seed.seed: seed for seed in lab.kept(other)} for other in ("cma", "pso", "search")
+              if other != run and run in ("cma", "pso", "search")}
+    return [row for many, named in ids.items() if f"evolved.{many}" in seeds[0].figures
+            for row in evolved(named, settings, seeds, many, others)]
 
 
-def add_accuracy_arguments(parser):
-    parser.add_argument("--columns", nargs="+", choices=tuple(COLUMNS), default=tuple(COLUMNS),
-                        help="training images and epochs (default: all)")
-    dense = networks.NAMES[:-1]
-    parser.add_argument("--networks", nargs="+", choices=dense, default=dense,
-                        help="neurons of the first dense layer (default: all)")
+def evolved(ids, settings, seeds, many, others):
+    """The rows of id -> cut of the test images, for a number of references; beside each McNemar's tests.
+
+    others: run -> seed -> the Seed of another search, for such a test too.
+    """
+    conditions = {**settings, "k_nn_references": many, "evaluations": seeds[0]["evaluations"],
+                  "minutes": [seed["minutes"] for seed in seeds], "rounds": [seed["rounds"] for seed in seeds]}
+    for cut in seeds[0][f"evolved.{many}"]["accuracy"]:
+        found = {name: 100 * np.array([seed[f"{name}.{many}"]["accuracy"][cut] for seed in seeds])
+                 for name in ("start", "evolved")}
+        conditions[cut] = {f"{name}_{what}": call(values) for name, values in found.items()
+                           for what, call in (("mean", np.mean), ("std", spread))}
+        conditions[cut]["mcnemar_p"] = tests(seeds, many, cut, others)
+    refused = sum(not any(one["accepted"] for one in seed["rounds"]) for seed in seeds if seed["rounds"])
+    refusal = refused and (f"the validation images refused what {refused} of {len(seeds)} searches found: there the "
+                           "kernels are those that the search started from")
+    return [tables.explained(results.over_seeds(
+        id, 100 * np.array([seed[f"evolved.{many}"]["accuracy"][cut] for seed in seeds]), "%", "higher",
+        seconds=60 * sum(seed["minutes"] for seed in seeds), conditions={**conditions, "test_images": cut}),
+        DIFFERS[not settings["fitness_on_test"]], refusal) for id, cut in ids.items() if cut in conditions]
 
 
-def parsed(argv):
-    """The arguments, and `command`: what was typed, without folders."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    chosen = parser.add_subparsers(dest="run", required=True, metavar="RUN")
-    subparsers = {}
-    for name, call in RUNS.items():
-        sub = chosen.add_parser(name, help=(call.__doc__ or name).splitlines()[0])
-        sub.add_argument("--quick", action="store_true", help="digits; results go into --work")
-        if name in SEEDED:
-            sub.add_argument("--seeds", type=options.positive, default=3, help="how many, from seed 0 (default: 3)")
-        sub.add_argument("--out", type=Path, help="result file (default: experiments/results/knn_slicing.json)")
-        sub.add_argument("--data", help="folder of MNIST (default: MXELM_DATA and the cache)")
-        sub.add_argument("--work", type=Path, default=Path("knn_slicing-work"), help="folder for checkpoints, finished "
-                         "seeds and pictures; a second call goes on from it")
-        {**ARGUMENTS, "accuracy": add_accuracy_arguments}.get(name, lambda sub: None)(sub)
-        subparsers[name] = sub
-    args = parser.parse_args(argv)
-    default, folders = subparsers[args.run].get_default, ("out", "data", "work", "resume")
-    typed = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {_words(value)}")
-             for name, value in vars(args).items() if name not in ("run", *folders) and value != default(name)]
-    args.command = " ".join(["python experiments/knn_slicing.py", args.run, *typed])
-    return args
+def tests(seeds, many, cut, others):
+    """{against what: [p of each seed]}: the start, other searches that are kept, and what old seeds tell of others."""
+    found = {}
+    for seed in seeds:
+        mine = seed[f"evolved.{many}"]
+        for name, p in mine.get("mcnemar_p", {}).get(cut, {}).items():
+            found.setdefault(name, []).append(p)
+        if "wrong" in mine:
+            beside = {"start": seed, **{run: kept[seed.seed] for run, kept in others.items() if seed.seed in kept}}
+            for name, other in beside.items():
+                theirs = other[f"{'start' if name == 'start' else 'evolved'}.{many}"]
+                if "wrong" in theirs:
+                    found.setdefault(name, []).append(p_value(mine, theirs, cut))
+    return found
 
 
-def _words(value):
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-
-
-def main(argv=None):
-    args = parsed(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    start = time.perf_counter()
-    make_folder(args.work)
-    out = args.out or (args.work / "quick.json" if args.quick else Path("experiments/results/knn_slicing.json"))
-    if not getattr(args, "validate", False):  # which leaves no row
-        results.require_writable(out, "knn_slicing")
-    rows = RUNS[args.run](args)
-    for row in rows:
-        print(results.line(row))
-    if rows:
-        results.write(out, "knn_slicing", rows)
-    if args.quick and args.run != "sizes":
-        print("quick: a trial of the script under the table's names, no figures")
-    logging.info("%.0f s in all", time.perf_counter() - start)
+def lesson(lab):
+    """A bank of kernels, what a filter is worth, four filters evolved, the vote, and whether it was luck."""
+    settings = {**SEARCH, **QUICK, "generations": 6, "population": 8, "filters": 4}
+    train, test = mnist(lab)
+    r = settings["references"]
+    step("Digits of 28x28 pixels: the first vote (references), the next are asked (queries).", references=train[0][:r],
+         queries=train[0][r:r + settings["queries"]], test=test[0])
+    start = banks.kmeans(train[0][:r], 0)
+    step("Bank: two layers of 3x3 kernels from k-means over patches; convolution, ReLU, 2x2 pooling, twice.",
+         conv1=start.conv1, conv2=start.conv2, features=kernels.features(test[0], start))
+    fitness = KernelFitness(train[0][:500], train[1][:500], np.arange(r), "nca", settings["metric"], settings["k"],
+                            settings["listed"])
+    weights = weights_of(start)
+    step("Fitness of a filter: mean log-probability of the right class when references vote by exp(-distance / tau).",
+         fitness=fitness.score(weights, "conv2", np.arange(r, 500), "nca", settings["tau"]),
+         accuracy=fitness.score(weights, "conv2", np.arange(r, 500), "accuracy"))
+    found = search(start, train, test, settings, 0)
+    step(f"Evolve {settings['filters']} filters of conv2, one after the other, by CMA-ES; validation images accept.",
+         evaluations=found.evaluations, validation=found.rounds, seconds=found.seconds)
+    references = [part[:r] for part in train]
+    sides = {name: judged(bank, references, test, settings) for name, bank in (
+        ("raw pixels", None), ("random kernels", banks.random(0)), ("k-means kernels", start),
+        ("evolved kernels", found.kernels))}
+    table([f"k-NN in {r} references", "test accuracy / %", "McNemar's p against the evolved"], [
+        [name, 100 * side["accuracy"]["test10000"], f"{p_value(side, sides['evolved kernels'], 'test10000'):.3f}"]
+        for name, side in sides.items()])
+    picture = lab.work / "kernels.png"
+    plots.kernels(picture, {"before": start.conv2[:, 0], "after": found.kernels.conv2[:, 0]})
+    step("What to try next:", picture=picture, measured="python experiments/knn_slicing.py cma --seeds 0 1",
+         trial="python experiments/knn_slicing.py pso --quick",
+         small_engine="python experiments/benchmarks/small_engine.py 75k --quick")
 
 
 if __name__ == "__main__":
-    with in_sentences("what is finished in --work is not done again (evolve: --resume)"):
-        main()
+    main(__doc__, RUNS, one_seed, rows, lesson=lesson, quick=QUICK)

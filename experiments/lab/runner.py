@@ -35,7 +35,7 @@ class Lab:
     """Where a script works: what `one_seed`, `rows` and `lesson` need beside the settings.
 
     work: folder for checkpoints and pictures. root: where known sets lie (None: MXELM_DATA and the cache).
-    quick: whether this is a trial on digits. run: None in a lesson. folder: of the kept seeds.
+    quick: whether this is on digits: a trial or the lesson. run: None in the lesson. folder: of the kept seeds.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Lab:
     folder: Path
 
     def load(self, name, split=None, **options):
-        """The Dataset `name`, "train" or "test" of it; with --quick digits, 70 and 30 per cent of them."""
+        """The Dataset `name`, "train" or "test" of it; where `quick`, digits, 70 and 30 per cent of them."""
         if self.quick:
             digits = data.load("digits")
             return digits if split is None else dict(zip(("train", "test"), digits.split(0.3)))[split]
@@ -71,13 +71,13 @@ def main(doc, runs, one_seed, rows, *, lesson=None, quick=None, argv=None):
     name = Path(sys.argv[0]).stem
     try:
         args = _parsed(doc, runs, lesson, name, argv)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        logging.basicConfig(level=logging.INFO if args.run else logging.WARNING, format="%(asctime)s %(message)s")
         work = make_folder(args.work)
         if args.quick:
             runs = {run: {key: (quick or {}).get(key, value) for key, value in settings.items()}
                     for run, settings in runs.items()}
         folder = (work / "quick" if args.quick else args.out) / "seeds" / name
-        lab = Lab(name, runs, args.run, work, args.data, args.quick, folder)
+        lab = Lab(name, runs, args.run, work, args.data, args.quick or args.run is None, folder)
         if args.run is None:
             lesson(lab)
         else:
@@ -95,6 +95,8 @@ def _measure(lab, one_seed, rows, args):
     if args.write:
         results.require_writable(file, lab.name)
     for seed in args.seeds:
+        for old in lab.work.glob(f"{lab.place(seed).name}*") if args.fresh else ():
+            old.unlink()
         kept(lab.folder, lab.run, settings, seed, lambda seed=seed: one_seed(lab.run, settings, seed, lab),
              fresh=args.fresh)
     found = seeds(lab.folder, lab.run, settings)

@@ -46,7 +46,7 @@ def grid_heatmap(path, accuracy, l2s, sizes, chosen, error=None):
         figure.colorbar(image, label="validation accuracy", format=PercentFormatter(1), extend="min")
     else:
         figure.colorbar(image, label=error, extend="max")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _refuse_grid(accuracy, l2s, sizes):
@@ -89,7 +89,7 @@ def confusion_matrix(path, matrix, classes):
     axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, label="share of the true class", format=PercentFormatter(1, decimals=0), shrink=0.6,
                     fraction=0.05, pad=0.02)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _write_counts(axes, matrix, share):
@@ -119,7 +119,26 @@ def curves(path, lines, xlabel, ylabel):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
     else:
         axes.set_title(next(iter(lines)), fontsize="medium")
-    _save(figure, path)
+    save(figure, path)
+
+
+def kernels(path, banks):
+    """Draw the kernels of each bank in a row, blue below zero and red above.
+
+    banks: dict of name -> (n_kernels, height, width); of each the first 32 are drawn. Raises InputError for none.
+    """
+    if not banks:
+        raise InputError("there is no bank of kernels to draw")
+    columns = min(32, max(len(bank) for bank in banks.values()))
+    figure = Figure(figsize=(0.375 * columns + 0.5, 0.9 * len(banks)), layout="constrained")
+    for (name, bank), cells in zip(banks.items(), figure.subplots(len(banks), columns, squeeze=False)):
+        cells[0].set_title(name, loc="left", fontsize="small")
+        for axes in cells:
+            axes.set_axis_off()
+        for axes, kernel in zip(cells, bank):
+            largest = np.abs(kernel).max()
+            axes.imshow(kernel, cmap="RdBu_r", vmin=-largest, vmax=largest)
+    save(figure, path)
 
 
 def _edges(centres, geometric):
@@ -134,7 +153,8 @@ def _edges(centres, geometric):
     return np.exp(edges) if geometric else edges
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Write a matplotlib Figure as .png, .svg or .pdf, whole or not at all; InputError for another ending."""
     kinds = figure.canvas.get_supported_filetypes()
     kind = str(path).rpartition(".")[2]
     if kind not in kinds:

@@ -5,7 +5,7 @@ from typing import Optional
 
 from mxelm.errors import InputError
 from mxelm.reporting.numbers import difference_text, printed_text, value_text
-from mxelm.reporting.published import Published
+from mxelm.reporting.published import PUBLISHED, Published
 
 HEADER = """# Results
 
@@ -93,6 +93,14 @@ def compare(rows, published):
         raise InputError(f"these results differ from the paper and do not say why: {', '.join(silent)}; "
                          "give their rows conditions['reason']")
     return entries
+
+
+def explained(row, reason, *more):
+    """The row with `reason` where its figure differs from the printed one, and with `more` reasons if there are any."""
+    printed = {figure.id: figure for figure in PUBLISHED}
+    reasons = [reason] if status(row, printed.get(row["id"])) == "differs" else []
+    reasons += [other for other in more if other]
+    return {**row, "conditions": {**row["conditions"], **({"reason": "; ".join(reasons)} if reasons else {})}}
 
 
 def count(entries):

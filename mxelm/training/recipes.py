@@ -1,4 +1,7 @@
-"""Recipes: schedules of the learning rate, and CIFAR-10's customary augmentation."""
+"""Recipes: schedules of the learning rate, CIFAR-10's customary augmentation, images that grow."""
+import dataclasses
+import functools
+
 import numpy as np
 
 from mxelm.errors import InputError
@@ -42,3 +45,25 @@ def flip_and_crop(images, rng, pad=4, fill=None):
     rows = (top[:, None] + np.arange(height))[:, :, None]
     columns = (left[:, None] + np.arange(width))[:, None, :]
     return padded[np.arange(n)[:, None, None], rows, columns]
+
+
+class Growing:
+    """A loader whose images grow from epoch to epoch: of `epochs`, each of `sizes` has an equal share, in turn.
+
+    dataset, batch, preprocessing, shuffle, augment: as `Dataset.gluon_loader` takes them; sizes: pixels, ascending.
+    augment: `flip_and_crop`, which then shifts by an eighth of the size, or None.
+    """
+
+    def __init__(self, dataset, batch, preprocessing, sizes, epochs, *, shuffle=None, augment=None):
+        self.loaders, self.epochs, self.epoch = [dataset.gluon_loader(
+            batch, dataclasses.replace(preprocessing, size=(size, size), interpolation="area"), shuffle=shuffle,
+            augment=augment and functools.partial(augment, pad=size // 8)) for size in sizes], epochs, 0
+        self.identity, self.targets = [loader.identity for loader in self.loaders], self.loaders[0].targets
+
+    def __len__(self):
+        return len(self.loaders[0])
+
+    def __iter__(self):
+        turn = -(-(self.epoch + 1) * len(self.loaders) // self.epochs) - 1  # the last epoch is the last loader's
+        self.loaders[turn].epoch = self.epoch
+        return iter(self.loaders[turn])
