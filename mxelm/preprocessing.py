@@ -1,6 +1,7 @@
 """What a network wants of an image: size, resize rule, interpolation, mean, scale and channels; from and to JSON."""
 import dataclasses
 import operator
+from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,15 @@ from mxelm.runtime import require_cv2
 RESIZE_RULES = ("short_side", "stretch", "none")
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's numbers
 CHANNEL_ORDERS = {"RGB": 3, "BGR": 3, "GREY": 1}
+
+Usual = namedtuple("Usual", "mean scale what")
+USUAL = {  # in pixel values
+    "imagenet": Usual((123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375),
+                      "ImageNet's mean and deviation, as torchvision and most of timm"),
+    "unit": Usual((0.0,), (1 / 255,), "0..1"),
+    "symmetric": Usual((127.5,), (1 / 127.5,), "-1..1, as many of TensorFlow"),
+    "pixels": Usual((0.0,), (1.0,), "0..255"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,12 @@ class Preprocessing:
         if len(values) != self.channels or not np.isfinite(values).all():
             raise InputError(f"preprocessing {name} needs {self.channels} finite numbers, got {getattr(self, name)}")
         return values
+
+    @classmethod
+    def usual(cls, name, size, channel_order="RGB"):
+        """One of USUAL's normalisations by name, on images of `size`; InputError lists the names."""
+        require_choice("preprocessing", name, USUAL)
+        return cls(size, mean=USUAL[name].mean, scale=USUAL[name].scale, channel_order=channel_order)
 
     @property
     def channels(self):

@@ -12,8 +12,7 @@ from mxelm.graphs import nodes
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
-# GluonCV's custom, in pixel values: ImageNet's and CIFAR's mean and standard deviation
-_IMAGENET = {"mean": (123.675, 116.28, 103.53), "scale": (1 / 58.395, 1 / 57.12, 1 / 57.375)}
+# GluonCV's custom, in pixel values: CIFAR's mean and standard deviation
 _CIFAR = {"mean": (125.307, 122.961, 113.8575), "scale": (1 / 51.5865, 1 / 50.847, 1 / 51.255)}
 
 
@@ -149,7 +148,7 @@ def _usual_preprocessing(name):
     if "cifar" in name.lower():
         return Preprocessing((32, 32), resize="stretch", **_CIFAR)
     size = 299 if "inceptionv3" in name.lower() else 224
-    return Preprocessing((size, size), **_IMAGENET)
+    return Preprocessing.usual("imagenet", (size, size))
 
 
 def _classifier_input(symbol, name):

@@ -27,6 +27,7 @@ COMMANDS = {
     "engine": "build a small engine, or tell what images show by one: NumPy and Pillow suffice for that",
     "info": "what a file is: a checkpoint, a predictor, a state, an engine, a .params file",
     "env": "versions, what is missing and how to get it, data and weights at hand",
+    "convert": "a classifier in an ONNX file becomes a checkpoint: PyTorch's weights, to train on",
     "fetch": "get known weights or a known data set",
     "verify": "check a checkpoint's files, names, shapes and hashes",
     "report": "build RESULTS.md from the results of the experiments",

@@ -1,0 +1,25 @@
+"""Networks from and to ONNX. Needs the extra: pip install 'mxelm[onnx]'.
+
+Read `graph.py` first, which walks over a model; `operators/` says what each node becomes.
+"""
+import importlib
+
+from mxelm.errors import EnvironmentProblem
+
+_HOMES = {"convert": "converting", "Converted": "converting", "difference": "agreement", "export": "exporting"}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mxelm.backbones.onnx' has no attribute {name!r}")
+    try:
+        importlib.import_module("onnx.reference")
+    except ImportError as error:
+        raise EnvironmentProblem(f"ONNX is not at hand ({error}): pip install 'mxelm[onnx]'") from None
+    return getattr(importlib.import_module(f"mxelm.backbones.onnx.{_HOMES[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,48 @@
+"""Whether a network says the same in MXNet and in onnxruntime."""
+import importlib
+
+import numpy as np
+
+from mxelm.errors import EnvironmentProblem, InputError
+from mxelm.graphs import bind
+from mxelm.runtime import mx
+
+
+def runtime():
+    """onnxruntime's module, None where it is not installed."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError:
+        return None
+
+
+def session(model, threads=None):
+    """An onnxruntime.InferenceSession over a model's path or bytes, optimised at the highest level.
+
+    threads: of one operator; None leaves them to onnxruntime. Raises EnvironmentProblem where it is not installed.
+    """
+    onnxruntime = runtime()
+    if onnxruntime is None:
+        raise EnvironmentProblem("onnxruntime is not installed: pip install 'mxelm[onnx]'")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if threads:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def difference(got, wanted):
+    """The largest difference of two arrays over the largest number of the second."""
+    got, wanted = np.asarray(got, np.float64).reshape(-1), np.asarray(wanted, np.float64).reshape(-1)
+    return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), np.finfo(np.float32).tiny))
+
+
+def forward(symbol, arg_params, aux_params, batch, ctx):
+    """Outputs of a Symbol of "data" for one float32 batch: a list of arrays; InputError where MXNet cannot."""
+    module = bind(symbol, {"data": batch.shape}, arg_params, aux_params, ctx)
+    try:
+        module.forward(mx.io.DataBatch([mx.nd.array(batch)]), is_train=False)
+        return [output.asnumpy() for output in module.get_outputs()]
+    except mx.MXNetError as error:
+        raise InputError(f"MXNet cannot run the network: {str(error).strip().splitlines()[-1]}") from None

@@ -1,0 +1,323 @@
+"""The walk over an ONNX graph: what is constant is folded, the rest becomes a Symbol node by node.
+
+The batch axis has no size in a checkpoint. Here it is the number BATCH, so that shapes are plain integers and the
+arithmetic that exporters write around shapes folds like any other; whatever still holds BATCH in the end is the batch.
+"""
+import math
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from mxelm.backbones.onnx.operators import TABLE
+from mxelm.backbones.onnx.operators.elementwise import POINTWISE
+from mxelm.backbones.onnx.values import BATCH, Node, Unsupported, Value
+from mxelm.errors import FileError, InputError
+from mxelm.runtime import mx
+
+LOWEST_OPSET, HIGHEST_OPSET = 6, 21
+_QUANTISED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_MOST_FOLDED = 1 << 28  # numbers in a folded constant
+_MOST_KNOWN = 4096  # numbers of a constant that decides a shape
+
+
+class Graph:
+    """A model as a Symbol: `outputs` (Values), `arg_params` and `aux_params` (name -> float32 array).
+
+    model: onnx.ModelProto. inputs: dict of name -> Value (see `variable`); every other input of the model must be in
+    `constants`, dict of name -> array. static_batch: what the model itself says for the batch.
+    marked: name of an edge, no map, whose layer is to be called "flatten".
+    Raises InputError that names every node that is not supported, with its operator, opset and the reason.
+    """
+
+    def __init__(self, model, inputs, constants=None, static_batch=1, marked=None):
+        self.arg_params, self.aux_params = {}, {}
+        self.static_batch = static_batch
+        self._opset = opset_of(model)
+        self._model, self._graph = model, model.graph
+        self._values, self._problems = {"": None}, []
+        self._batch, self._naming = None, _Naming({"data", "flatten"} if marked else {"data"})
+        self._marked = marked
+        for name, value in inputs.items():
+            self._values[name] = value
+            if BATCH in value.shape[:1]:
+                self._batch = value.symbol
+        for tensor in self._graph.initializer:
+            self._keep(tensor.name, _array(tensor))
+        for name, array in (constants or {}).items():
+            self._keep(name, array)
+        self._walk()
+        self.outputs = [self._values[output.name] for output in self._graph.output]
+
+    def value(self, edge):
+        """The Value of an edge by its name in the model."""
+        return self._values[edge]
+
+    def _walk(self):
+        nodes = _needed(self._graph)
+        names = {name for node in nodes for name in node.input} | {output.name for output in self._graph.output}
+        with self._naming:
+            for node in nodes:
+                self._visit(node, names)
+        if self._problems:
+            raise InputError("; ".join(self._problems[:20]) + ("; ..." if len(self._problems) > 20 else ""))
+
+    def _visit(self, node, names):
+        """One node; where its inputs are not known, for a node before them was not, only its operator is looked at."""
+        used = [name in names for name in node.output]
+        try:
+            _refuse_foreign(node)
+            inputs = [self._values.get(name) for name in node.input]
+            if any(value is None and name for name, value in zip(node.input, inputs)):
+                raise InputError(f"its input {next(n for n in node.input if n not in self._values)!r} is nowhere made")
+            if not self._fold(node, inputs):
+                self._convert(node, inputs, used)
+        except Unsupported as error:
+            self._problems.append(f"{node.op_type} of opset {self._opset} is not supported at node "
+                                  f"{node.name or node.output[0]!r}: {error}")
+        except InputError:
+            if not self._problems:
+                raise
+            if node.op_type not in TABLE and node.op_type not in _FOLDED:
+                self._problems.append(f"{node.op_type} of opset {self._opset} is not supported at node "
+                                      f"{node.name or node.output[0]!r}")
+
+    # constants
+
+    def _keep(self, name, array):
+        array = np.asarray(array)
+        if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+            array = array.astype(np.float32)
+        elem_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        self._values[name] = Value(name, array.shape, elem_type, constant=array)
+
+    def _fold(self, node, inputs):
+        """Whether the node's outputs are constants; they are kept then."""
+        if node.op_type in ("Shape", "Size"):
+            shape = inputs[0].shape
+            start, end = (_attribute(node, name, default) for name, default in (("start", None), ("end", None)))
+            self._keep(node.output[0], np.array(shape[slice(start, end)] if node.op_type == "Shape"
+                                                else math.prod(shape), np.int64))
+            return True
+        if node.op_type == "CastLike" and inputs[0].constant is not None and inputs[1].elem_type == _FLOAT:
+            self._keep(node.output[0], inputs[0].constant.astype(np.float32))
+            return True
+        if any(value is not None and value.constant is None for value in inputs) or node.op_type in _RANDOM:
+            return False
+        if node.op_type in ("Expand", "ConstantOfShape", "Tile") and inputs[-1].constant.size and \
+                np.prod(inputs[-1].constant.astype(float)) > _MOST_FOLDED:
+            raise Unsupported("it makes a constant that is too large")
+        for name, array in zip(node.output, _evaluate(node, inputs, self._model)):
+            self._keep(name, array)
+        return True
+
+    # symbols
+
+    def _convert(self, node, inputs, used):
+        if node.op_type not in TABLE:
+            raise Unsupported("there is no such layer here")
+        inputs = self._with_batch(node, inputs)
+        shapes, types = self._infer(node, inputs, used)
+        if node.op_type == "Transpose" and inputs[0].symbol is not None:
+            self._values[node.output[0]] = _transposed(node.output[0], inputs[0], shapes[0],
+                                                       tuple(_attribute(node, "perm", range(len(shapes[0]))[::-1])))
+            return
+        behind = inputs[0].origin if node.op_type in POINTWISE and inputs[0].origin and not any(used[1:]) else None
+        if behind:  # the layer goes before the transpose, which may then meet another that turns it back
+            inputs, shapes = [behind[0], *inputs[1:]], [behind[0].shape]
+        seen = Node(node, self._opset, inputs, shapes, used, self.arg_params, self.aux_params, self._batch)
+        self._naming.node = seen.name
+        made = TABLE[node.op_type](seen)
+        made = made if isinstance(made, list) else [made]
+        for name, symbol, shape, elem_type in zip(node.output, made, shapes, types):
+            value = Value(name, shape, elem_type, symbol=symbol)
+            self._values[name] = _transposed(name, value, _permuted(shape, behind[1]), behind[1]) if behind else value
+        if self._marked in node.output and math.prod(self._values[self._marked].shape[2:]) == 1:
+            self._values[self._marked] = _flatten(self._values[self._marked])
+
+    # shapes
+
+    def _with_batch(self, node, inputs):
+        """A target shape with the model's own batch in it, freed."""
+        if node.op_type != "Reshape" or self._batch is None:
+            return inputs
+        target = _target(inputs[0].shape, _reshape_target(node, inputs), self.static_batch,
+                         _attribute(node, "allowzero", 0))
+        constant = Value("", (len(target),), 7, constant=np.array(target, np.int64))
+        return [inputs[0], constant]
+
+    def _infer(self, node, inputs, used):
+        """Shapes and element types of the outputs; None for what nothing needs."""
+        if node.op_type == "Reshape" and self._batch is not None:
+            return [tuple(inputs[1].constant.tolist())], [inputs[0].elem_type]
+        if node.op_type == "GroupNormalization":  # a function, of which onnx infers nothing
+            return [inputs[0].shape], [inputs[0].elem_type]
+        named = {name: value for name, value in zip(node.input, inputs) if name}
+        known = {name: value.constant for name, value in named.items()
+                 if value.constant is not None and value.constant.size <= _MOST_KNOWN}
+        alone = _alone(node, {name: (v.elem_type, v.shape) for name, v in named.items()}, known, self._model)
+        try:
+            found = onnx.shape_inference.infer_shapes(alone, strict_mode=True)
+        except onnx.shape_inference.InferenceError as error:
+            raise Unsupported(f"its inputs do not fit ({str(error).strip().splitlines()[-1]})") from None
+        types = {output.name: output.type for output in found.graph.output}
+        needed = [name if needs else None for name, needs in zip(node.output, used)]
+        return [name and _shape(types[name]) for name in needed], [name and _elem_type(types[name]) for name in needed]
+
+
+_FLOAT = onnx.TensorProto.FLOAT
+_FOLDED = {"Constant", "Shape", "Size", "ConstantOfShape", "Range", "Equal", "Where", "Not", "Greater", "Less", "And"}
+_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+def opset_of(model):
+    """The version of ONNX's own operators that the model uses; InputError where it is not one of 6 to 21."""
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    version = versions.get("ai.onnx")
+    if version is None:
+        raise InputError(f"it uses operators of {', '.join(versions) or 'no domain'} and none of ONNX's own")
+    if not LOWEST_OPSET <= version <= HIGHEST_OPSET:
+        raise InputError(f"it is of opset {version}, and {LOWEST_OPSET} to {HIGHEST_OPSET} are known: export it again "
+                         "with opset_version=17")
+    return version
+
+
+def _target(old, target, static_batch, allowzero):
+    """A Reshape's output shape: 0 copies, -1 takes the rest, the model's own batch becomes the free one."""
+    target = [old[i] if n == 0 and not allowzero else n for i, n in enumerate(target)]
+    rest, of = math.prod(n for n in target if n != -1), math.prod(old)
+    if target and target[0] != -1 and BATCH not in target and of % BATCH == 0 and target[0] % static_batch == 0 and (
+            -1 in target or rest * BATCH == of * static_batch):
+        target[0] = target[0] // static_batch * BATCH
+        rest = math.prod(n for n in target if n != -1)
+    if -1 in target and rest and of % rest == 0:
+        target[target.index(-1)] = of // rest
+    if math.prod(target) != of:
+        raise Unsupported(f"{_shown(old)} cannot take the shape {_shown(target)}")
+    return tuple(target)
+
+
+def _shown(shape):
+    return "(" + ", ".join("batch" if n == BATCH else str(n) for n in shape) + ")"
+
+
+def _reshape_target(node, inputs):
+    if len(inputs) < 2:
+        return list(_attribute(node, "shape", ()))
+    if inputs[1].constant is None:
+        raise Unsupported("its shape must be a constant")
+    return inputs[1].constant.tolist()
+
+
+def _needed(graph):
+    """The nodes that the outputs need, in order."""
+    wanted, needed = {output.name for output in graph.output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            needed.append(node)
+            wanted.update(node.input)
+    return needed[::-1]
+
+
+def _refuse_foreign(node):
+    if node.domain not in ("", "ai.onnx"):
+        raise Unsupported(f"its domain {node.domain} is not known")
+    if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+        raise Unsupported("control flow has no counterpart in a Symbol")
+    if node.op_type.startswith(_QUANTISED):
+        raise Unsupported("its weights are quantised: export the model in float32")
+    if "Sequence" in node.op_type or "Optional" in node.op_type:
+        raise Unsupported("a Symbol knows arrays alone, no sequences")
+
+
+def _alone(node, types, known, model):
+    """A model of one node. types: name of an input -> (element type, shape). known: name -> array, as initializers."""
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node], "alone", [info(name, *told) for name, told in types.items()],
+        [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
+        [onnx.numpy_helper.from_array(array, name) for name, array in known.items()])
+    return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
+
+
+def _evaluate(node, inputs, model):
+    """The node's outputs by ONNX's reference implementation."""
+    named = {name: value for name, value in zip(node.input, inputs) if name}
+    alone = _alone(node, {name: (value.elem_type, None) for name, value in named.items()}, {}, model)
+    try:
+        return ReferenceEvaluator(alone).run(None, {name: value.constant for name, value in named.items()})
+    except Exception as error:  # the reference raises anything for what it cannot do
+        raise Unsupported(f"the constant it makes cannot be computed ({type(error).__name__}: {error})") from None
+
+
+def variable(name, symbol, shape, elem_type=onnx.TensorProto.FLOAT, origin=None):
+    """A Value that is fed with each batch; BATCH in its shape for the free axis."""
+    return Value(name, tuple(shape), _as_float(elem_type), symbol=symbol, origin=origin)
+
+
+def _flatten(value):
+    """The same numbers under the name at which checkpoints are cut."""
+    operator = mx.sym.Flatten if len(value.shape) == 2 else mx.sym.identity
+    return replace(value, symbol=operator(value.symbol, name="flatten"), origin=None)
+
+
+def _transposed(name, value, shape, axes):
+    """A transpose of a value; of a transpose one transpose, or none where they cancel."""
+    source = value
+    if value.origin:
+        source, first = value.origin
+        axes = tuple(first[axis] for axis in axes)
+    if axes == tuple(range(len(axes))):
+        return replace(source, name=name)
+    return Value(name, shape, value.elem_type, symbol=mx.sym.transpose(source.symbol, axes=axes),
+                 origin=(source, axes))
+
+
+def _permuted(shape, axes):
+    return tuple(shape[axis] for axis in axes)
+
+
+def _array(tensor):
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except Exception as error:  # damaged data make onnx and NumPy raise almost anything
+        raise FileError(f"its weight {tensor.name!r} cannot be read: {error}") from None
+
+
+def _as_float(elem_type):
+    types = onnx.TensorProto
+    return types.FLOAT if elem_type in (types.FLOAT16, types.DOUBLE, types.BFLOAT16) else elem_type
+
+
+def _elem_type(proto):
+    return _as_float(proto.tensor_type.elem_type)
+
+
+def _shape(proto):
+    dims = proto.tensor_type.shape.dim
+    if not proto.tensor_type.HasField("shape") or any(not dim.HasField("dim_value") for dim in dims):
+        raise Unsupported("the shape of its output is not known beforehand")
+    return tuple(dim.dim_value for dim in dims)
+
+
+def _attribute(node, name, default=None):
+    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+class _Naming(mx.name.NameManager):
+    """Names for the layers that operator functions make: the node's own for the first, with numbers for the rest."""
+
+    def __init__(self, taken):
+        super().__init__()
+        self.node, self._used = "", taken
+
+    def get(self, name, hint):
+        if name:
+            return name
+        candidate, count = self.node, 0
+        while candidate in self._used:
+            count += 1
+            candidate = f"{self.node}_{hint}{count}"
+        self._used.add(candidate)
+        return candidate

@@ -1,0 +1,151 @@
+"""What flows along a graph's edges, and how operators see it: values, nodes, and the batch axis that has no size."""
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from mxelm.errors import InputError
+from mxelm.runtime import mx
+
+BATCH = 7919  # stands for the free batch axis in every shape: a prime that no layer has as its width
+
+
+class Unsupported(InputError):
+    """A node that has no counterpart here; the message is the reason alone, the graph's walk says which node."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """An output of a node: a constant, or a symbol.
+
+    shape: tuple of int, BATCH for the free axis. constant: NumPy array or None. symbol: mx.sym.Symbol or None.
+    elem_type: number of onnx.TensorProto; floats of any width are FLOAT. name: the edge's name in the model.
+    origin: (Value, axes) where this value is a transpose of another.
+    """
+
+    name: str
+    shape: tuple
+    elem_type: int
+    constant: np.ndarray = None
+    symbol: object = None
+    origin: tuple = None
+
+
+class Node:
+    """A node as operator functions see it: its attributes, its inputs as symbols or constants, their shapes.
+
+    params: dict of name -> float32 array, to which constants are added that become parameters; aux: the same for
+    running statistics. outputs: shapes of the outputs. used: for each output whether anything needs it.
+    batch: a symbol whose first axis is the batch, or None. opset: int.
+    """
+
+    def __init__(self, proto, opset, inputs, shapes, used, params, aux, batch):
+        self.proto, self.opset, self.inputs, self.outputs, self.used = proto, opset, inputs, shapes, used
+        self.name = proto.name or proto.output[0]
+        self.params, self.aux, self.batch = params, aux, batch
+        self._attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+
+    def attribute(self, name, default=None):
+        """An attribute's value; texts as str."""
+        value = self._attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def setting(self, name, position, default=None):
+        """What was an attribute in older opsets and is a constant input at `position` in newer: a list or a number."""
+        if name in self._attributes:
+            return self.attribute(name)
+        value = self.constant(position)
+        return default if value is None else value.tolist()
+
+    def has(self, position):
+        """Whether the node has an input at `position`."""
+        return position < len(self.inputs) and self.inputs[position] is not None
+
+    def constant(self, position):
+        """A constant input's array, None where there is no input; Unsupported where it is computed from the image."""
+        if not self.has(position):
+            return None
+        if self.inputs[position].constant is None:
+            raise Unsupported(f"its input {self.inputs[position].name!r} must be a constant")
+        return self.inputs[position].constant
+
+    def is_constant(self, position):
+        """Whether there is an input at `position` and it is a constant."""
+        return self.has(position) and self.inputs[position].constant is not None
+
+    def shape(self, position=0):
+        """An input's shape, BATCH for the free axis."""
+        return self.inputs[position].shape
+
+    @property
+    def x(self):
+        """The first input as a symbol."""
+        return self.symbol(0)
+
+    @property
+    def symbols(self):
+        """All inputs as symbols."""
+        return [self.symbol(i) for i in range(len(self.inputs)) if self.has(i)]
+
+    def symbol(self, position):
+        """An input as a symbol; a constant becomes a parameter."""
+        value = self.inputs[position]
+        return self.parameter(value.name, value.constant) if value.symbol is None else value.symbol
+
+    def parameter(self, name, array, dtype=None):
+        """A parameter of the network with this value, under this name or one made of it; of one with a row for each
+        image of the batch, which must be equal, one is kept. dtype: told to MXNet where it cannot infer it."""
+        array = np.atleast_1d(np.asarray(array, np.float32))
+        if BATCH in array.shape:
+            if array.shape[0] != BATCH or (array != array[:1]).any():
+                raise Unsupported("its constants differ from image to image")
+            return spread(self.parameter(f"{name}_row", array[:1]), self.batch)
+        name = self._free_name(name, array)
+        self.params[name] = array
+        return mx.sym.var(name, shape=array.shape, dtype=dtype)
+
+    def statistic(self, name, array):
+        """The same for a running statistic, which MXNet keeps apart."""
+        name = self._free_name(name, array, self.aux)
+        self.aux[name] = np.asarray(array, np.float32)
+        return mx.sym.var(name)
+
+    def _free_name(self, name, array, among=None):
+        among = self.params if among is None else among
+        other = self.aux if among is self.params else self.params
+        candidate, count = name, 0
+        while candidate in other or candidate == "data" or not _same(among.get(candidate), array):
+            count += 1
+            candidate = f"{name}_{count}"
+        return candidate
+
+
+def _same(there, array):
+    return there is None or (there.shape == array.shape and np.array_equal(there, array, equal_nan=True))
+
+
+def spread(symbol, batch):
+    """A symbol of shape (1, ...) repeated along the batch."""
+    if batch is None:
+        raise Unsupported("the batch is not known")
+    return mx.sym.broadcast_like(symbol, batch, lhs_axes=(0,), rhs_axes=(0,))
+
+
+def reshape(symbol, old, new):
+    """`symbol` of shape `old` in shape `new`, both with BATCH for the free axis; MXNet has no shape ()."""
+    new = tuple(new) or (1,)
+    if tuple(old or (1,)) == new:
+        return symbol
+    codes, free = [], BATCH in old
+    for axis, n in enumerate(new):
+        if free and n == BATCH and axis == 0 and old[0] == BATCH:
+            codes.append(0)
+        elif free and n % BATCH == 0:
+            codes.append(-1)
+        else:
+            codes.append(n)
+    if codes.count(-1) > 1 or (free and not any(c in (0, -1) for c in codes)):
+        raise Unsupported("it mixes images of a batch")
+    if 0 in new:
+        raise Unsupported("it makes an array without elements")
+    return mx.sym.reshape(symbol, shape=tuple(codes))
