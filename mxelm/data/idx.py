@@ -1,6 +1,8 @@
 """Image sets in MNIST's idx format: *-images-idx3-ubyte and *-labels-idx1-ubyte, gzipped or not."""
 import gzip
+import io
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +15,8 @@ from mxelm.errors import FileError, InputError
 from mxelm.files import read_bytes
 
 PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
+_NAME = re.compile(r"(train|t10k|test)[-_. ](images|labels)[-_. ](idx[13])[-_. ]ubyte(?:\.gz)?$")
+_LARGEST_RATIO = 1100  # of what is unpacked to what was packed, by gzip at its best
 _UNSIGNED_BYTE = 0x08  # the third byte of the magic number; the fourth is the number of dimensions
 
 
@@ -31,7 +35,8 @@ def read(folder, split="train", name=None, classes=None):
     if len(images) != len(labels):
         raise FileError(f"{images_path} has {len(images)} images and {labels_path} {len(labels)} labels")
     if classes is None:
-        classes = range(_highest_label(folder) + 1)
+        numbers = _labels_there(folder)
+        labels, classes = np.searchsorted(numbers, labels), numbers
     if labels.size and labels.max() >= len(classes):
         raise FileError(f"{labels_path} is damaged: label {labels.max()}, where {len(classes)} classes are expected")
     name = name or folder.resolve().name
@@ -40,39 +45,50 @@ def read(folder, split="train", name=None, classes=None):
 
 def is_idx_folder(folder):
     """Whether `folder` holds files named as an idx set's images are."""
-    return any(True for _ in Path(folder).glob("*-images-idx3-ubyte*"))
+    return bool(_files(Path(folder), "images-idx3"))
 
 
 def read_idx(path, dimensions):
-    """The uint8 array in an idx file of so many dimensions; FileError unless header and length are exact."""
-    content = read_bytes(path)
-    if Path(path).suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error, struct.error) as error:
-            raise FileError(f"{path} is damaged ({error}); fetch it again") from None
-    start = 4 + 4 * dimensions
-    if len(content) < start or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
-        raise FileError(f"{path} is not an idx file of {dimensions} dimensions of bytes")
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != math.prod(shape):
+    """The uint8 array in an idx file of so many dimensions, packed or not; FileError unless its length is exact.
+
+    Never more is unpacked than the header announces.
+    """
+    packed, start = read_bytes(path), 4 + 4 * dimensions
+    try:
+        with gzip.open(io.BytesIO(packed)) if packed.startswith(b"\x1f\x8b") else io.BytesIO(packed) as file:
+            header = file.read(start)
+            if len(header) < start or header[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
+                raise FileError(f"{path} is not an idx file of {dimensions} dimensions of bytes")
+            shape = struct.unpack(f">{dimensions}I", header[4:])
+            most = min(math.prod(shape), _LARGEST_RATIO * len(packed))
+            content = file.read(most + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FileError(f"{path} is damaged ({error}); fetch it again") from None
+    if len(content) != math.prod(shape):
         raise FileError(f"{path} is cut or damaged: its header announces {math.prod(shape)} bytes, and "
-                        f"{len(content) - start} follow; fetch it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+                        f"{len(content)}{' or more' * (len(content) > most)} follow; fetch it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _find(folder, split, what):
     """The split's file of images or labels, unpacked before packed; FileError when there is none, or a choice."""
-    for ending in ("", ".gz"):
-        found = sorted({path for prefix in PREFIXES[split] for path in folder.glob(f"*{prefix}-{what}-ubyte{ending}")})
-        if len(found) > 1:
-            raise InputError(f"{folder} holds more than one idx set: {found[0].name} and {found[1].name}")
-        if found:
-            return found[0]
-    raise FileError(f"{folder} has no file {PREFIXES[split][0]}-{what}-ubyte[.gz]")
+    found = {}
+    for path in sorted(_files(folder, what), key=lambda path: path.name.endswith(".gz")):
+        if _NAME.search(path.name)[1] in PREFIXES[split]:
+            found.setdefault(re.sub("[-_. ]+", "-", path.name.removesuffix(".gz")), path)
+    if len(found) > 1:
+        raise InputError(f"{folder} holds more than one idx set: {' and '.join(p.name for p in [*found.values()][:2])}")
+    if not found:
+        raise FileError(f"{folder} has no file {PREFIXES[split][0]}-{what}-ubyte[.gz]")
+    return next(iter(found.values()))
 
 
-def _highest_label(folder):
-    """Over both splits, so that they agree about the classes even where one lacks the last."""
-    paths = [*folder.glob("*-labels-idx1-ubyte"), *folder.glob("*-labels-idx1-ubyte.gz")]
-    return max((int(read_idx(path, 1).max(initial=0)) for path in paths), default=0)
+def _files(folder, what):
+    return [path for path in folder.glob("*ubyte*") if path.is_file() and (named := _NAME.search(path.name))
+            and f"{named[2]}-{named[3]}" == what]
+
+
+def _labels_there(folder):
+    """Ascending, over both splits, so that they agree about the classes even where one lacks some."""
+    found = [np.unique(read_idx(path, 1)) for path in _files(folder, "labels-idx1")]
+    return np.unique(np.concatenate(found))

@@ -7,6 +7,7 @@ The content is a header (flag, label, id, id2), `flag` more labels, and the enco
 The file's structure is walked once when it is opened, so that a cut or damaged file is refused before use, and no
 x.idx is needed; mx.recordio has neither. Reading is by position, and therefore safe from several threads.
 """
+import logging
 import os
 import struct
 from pathlib import Path
@@ -18,6 +19,7 @@ from mxelm.data.decode import decode
 from mxelm.data.targets import interpret
 from mxelm.errors import FileError
 
+logger = logging.getLogger(__name__)
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
@@ -28,15 +30,26 @@ def read(path, kind=None):
 
     path: x.rec; where x.idx lies beside it, its order and keys are the dataset's, else the file's own order counts.
     kind: says what the labels are, if need be: one whole number is a class, several 0/1 are multilabel.
+    InsightFace's files hold a directory in records without images: they are left out, with a word, and of a face's
+    labels the first counts, as InsightFace reads them.
     Raises FileError for a file that is cut or damaged or an x.idx of another file; InputError for labels.
     """
     source = RecordSource(Path(path))
     labels = source.labels()
+    rows = [i for i, row in enumerate(labels) if row is not None]
+    if not rows:
+        raise FileError(f"{path} holds no image: its {len(labels)} records are headers alone")
+    labels = [labels[i].tolist() for i in rows]
+    if len(rows) < len(source):
+        first = min({*range(len(source))} - {*rows})
+        logger.warning("%s, and %d of %d records in all, hold no image: they are left out, as the directory of an "
+                       "InsightFace file", source.place(first), len(source) - len(rows), len(source))
+        labels = [row[:1] for row in labels]
     if len({len(row) for row in labels}) != 1:
         raise FileError(f"{path} has records with different numbers of labels")
     names = [f"label_{i}" for i in range(len(labels[0]))]
-    targets, classes, kind = interpret(np.array(labels, float), names, source.place, kind)
-    return Dataset(source, targets, classes, source.path.stem, kind)
+    targets, classes, kind = interpret(labels, names, lambda row: source.place(rows[row]), kind)
+    return Dataset(source, targets, classes, source.path.stem, kind, rows)
 
 
 class RecordSource:
@@ -68,7 +81,7 @@ class RecordSource:
             return _content(file, self._records[i])
 
     def labels(self):
-        """The labels of every record, a list of float32 arrays."""
+        """The labels of every record, a list of float32 arrays; None for labels without an image."""
         with self._open() as file:
             return [self._label(file, i) for i in range(len(self))]
 
@@ -86,7 +99,8 @@ class RecordSource:
         content = _content(file, self._records[i], _HEADER.size + 4 * flag)
         if len(content) < _HEADER.size + 4 * flag:
             raise FileError(f"{self.place(i)} is damaged: its header announces {flag} labels")
-        return np.frombuffer(content, "<f4", flag, _HEADER.size)
+        alone = len(content) == sum(length for _, length in self._records[i]) + 4 * (len(self._records[i]) - 1)
+        return None if alone else np.frombuffer(content, "<f4", flag, _HEADER.size)
 
     def _open(self):
         try:

@@ -1,45 +1,88 @@
-"""What the numbers beside a list of images mean: class numbers, several 0/1 labels, or quantities."""
+"""What the cells beside a list of images mean: classes as they are named, several 0/1 labels, or quantities."""
+import re
+from collections.abc import Callable, Sequence
+from typing import Optional, Union
+
 import numpy as np
 
 from mxelm.data.dataset import KINDS
+from mxelm.data.folders import natural
 from mxelm.errors import InputError
 
-MOST_CLASSES = 100_000  # a higher class number is a slip or damage, and would cost a column each
 
+def interpret(rows: Sequence[Sequence[Union[str, float]]], names: Sequence[str], place: Callable[[int], str],
+              kind: Optional[str] = None) -> tuple:
+    """(targets, classes, kind) of a Dataset from a table of cells.
 
-def interpret(values, names, place, kind=None):
-    """(targets, classes, kind) of a Dataset from a table of numbers.
-
-    values: float64 (n, columns). names: list of str, the columns. place: callable(row) -> str, where row i was read,
-    for errors. kind: None to tell from the numbers: one column of whole numbers is classes; several columns of 0 and
-    1 are multilabel; the rest is regression.
-    Raises InputError that names the place of a NaN or infinite target, or of a class label that cannot be.
+    rows: one a sample, each with a cell a column, text or number. names: the columns. place: where row i was read, for
+    errors. kind: None to tell from the cells: one column of names or whole numbers is classes, another column of
+    numbers regression; several columns of 0 and 1 are multilabel, other numbers regression.
+    Classes are those that occur, under their own names: 1012 and 2045 are two, 001 keeps its zeros, 1.0 is 1.
+    Raises InputError that names the place of a cell that is missing or of another kind.
     """
-    if kind is not None and kind not in KINDS:
+    if kind not in (None, *KINDS):
         raise InputError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    _refuse_rows(~np.isfinite(values).all(axis=1), values, place, "a target that is not a finite number")
+    values = [[_number(cell) for cell in row] for row in rows]
+    for i, row in enumerate(rows):
+        if any(value != value or not str(cell).strip() for value, cell in zip(values[i], row)):
+            raise InputError(f"{place(i)}: the class or number is missing{_shown(row)}")
     kind = kind or _guess(values)
     if kind == "classes":
-        labels = values[:, 0]
-        if values.shape[1] != 1:
-            raise InputError(f"{place(0)}: kind classes needs one label an image, got {values.shape[1]}")
-        bad = (labels < 0) | (labels != np.floor(labels)) | (labels >= MOST_CLASSES)
-        _refuse_rows(bad, values, place, f"no class number (those are whole, from 0 and below {MOST_CLASSES}; "
-                                         "quantities need kind='regression')")
-        return labels.astype(np.int64), [str(c) for c in range(int(labels.max()) + 1)], kind
+        return (*_classes(rows, values, place), kind)
+    for i, row in enumerate(values):
+        for cell, value, name in zip(rows[i], row, names):
+            if value is None:
+                raise InputError(f"{place(i)}: {cell!r} in the column {name!r} is a word, where {kind} needs numbers: "
+                                 "keep one column of class names beside the image's path, or columns of numbers")
+    numbers = np.array(values, float)
+    _refuse(~np.isfinite(numbers).all(axis=1), rows, place, "is no finite number")
     if kind == "multilabel":
-        _refuse_rows(~np.isin(values, (0, 1)).all(axis=1), values, place, "a label that is neither 0 nor 1")
-    return values.astype(np.float32), names, kind
+        _refuse(~np.isin(numbers, (0, 1)).all(axis=1), rows, place, "is a label that is neither 0 nor 1")
+    return numbers.astype(np.float32), list(names), kind
 
 
 def _guess(values):
-    if values.shape[1] == 1:
-        return "classes" if (values == np.floor(values)).all() else "regression"
-    return "multilabel" if np.isin(values, (0, 1)).all() else "regression"
+    words = any(value is None for row in values for value in row)
+    if len(values[0]) == 1:
+        return "classes" if words or all(value.is_integer() for value, in values) else "regression"
+    return "regression" if words or any(value not in (0, 1) for row in values for value in row) else "multilabel"
 
 
-def _refuse_rows(bad, values, place, reason):
-    if bad.any():
+def _classes(rows, values, place):
+    """(class numbers int64 (n,), class names in order) of one column."""
+    if len(rows[0]) != 1:
+        raise InputError(f"{place(0)}: kind classes needs one label an image, got {len(rows[0])}")
+    numeric = all(value is not None for value, in values)
+    if numeric:
+        _refuse([not value.is_integer() for value, in values], rows, place,
+                "is no class (quantities need kind='regression')")
+    cells = [_whole(cell, value) if numeric else str(cell).strip() for (cell,), (value,) in zip(rows, values)]
+    classes = sorted(set(cells), key=(lambda name: (float(name), name)) if numeric else natural)
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[cell] for cell in cells], np.int64), classes
+
+
+def _whole(cell, value):
+    """The name of a class that is a whole number, however its column was written; leading zeros belong to a name."""
+    text = str(cell).strip()
+    if re.fullmatch(r"0[0-9]+", text):
+        return text
+    return str(int(text)) if re.fullmatch(r"[+-]?[0-9]+", text) else str(int(value))
+
+
+def _number(cell):
+    """The number in a cell; None for a word. Python's 1_000 is a word."""
+    try:
+        return None if "_" in str(cell) else float(cell)
+    except ValueError:
+        return None
+
+
+def _refuse(bad, rows, place, reason):
+    if np.any(bad):
         row = int(np.argmax(bad))
-        shown = ", ".join(f"{v:g}" for v in values[row])
-        raise InputError(f"{place(row)}: {shown} is {reason}")
+        raise InputError(f"{place(row)}: {', '.join(str(cell) for cell in rows[row])} {reason}")
+
+
+def _shown(row):
+    return f" ({', '.join(map(str, row))})" if any(str(cell).strip() for cell in row) else ""

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -37,7 +38,37 @@ def test_any_idx_folder_is_read(tmp_path, pack):
     assert data.ids[6] == "shapes/train/6"
     test = load(folder, split="test")
     assert test.ids == ["shapes/test/0", "shapes/test/1"]
-    assert test.classes == data.classes == [str(i) for i in range(10)]
+    assert test.classes == data.classes == ["0", "1", "2", "3", "4", "5", "9"]  # those that occur
+    assert test.targets.tolist() == [6, 0]
+
+
+@pytest.mark.parametrize("images, labels", [
+    ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"), ("train_images_idx3_ubyte", "train_labels_idx1_ubyte"),
+    ("emnist-letters-train-images-idx3-ubyte", "emnist-letters-train-labels-idx1-ubyte")])
+@pytest.mark.parametrize("ending, pack", [("", False), (".gz", True), (".gz", False)])
+def test_names_that_tools_and_browsers_give_unpacked_files(tmp_path, images, labels, ending, pack):
+    for name, array in ((images, IMAGES), (labels, LABELS)):
+        (tmp_path / f"{name}{ending}").write_bytes(gzip.compress(idx_bytes(array)) if pack else idx_bytes(array))
+    (tmp_path / "test-images-idx3-ubyte").mkdir()
+    data = load(tmp_path)
+    assert np.array_equal(data.image(6), IMAGES[6]) and data.targets.tolist() == LABELS.tolist()
+
+
+def test_labels_from_1_are_no_phantom_class(tmp_path):
+    data = load(write_set(tmp_path / "letters", labels=np.array([1, 26, 2, 1, 5, 3, 2], np.uint8)))
+    assert data.classes == ["1", "2", "3", "5", "26"] and data.targets.tolist() == [0, 4, 1, 0, 3, 2, 1]
+
+
+def test_no_more_is_unpacked_than_the_header_announces(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx_bytes(IMAGES) + bytes(1 << 26), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError, match="announces 140 bytes, and 141 or more follow"):
+            read_idx(path, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.integers(0, len(idx_bytes(IMAGES)) - 1))

@@ -100,12 +100,36 @@ def test_a_broken_image_names_its_record(tmp_path):
         load(tmp_path / "x.rec").image(1)
 
 
+def test_classes_are_the_labels_that_occur(tmp_path):
+    write_records(tmp_path / "x.rec", [1.0, 3.0, 1012.0, 1.0])
+    data = load(tmp_path / "x.rec")
+    assert (data.classes, data.targets.tolist()) == (["1", "3", "1012"], [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("faces", [[4.0, 7.0], [[4, 1], [7, 0]]])
+def test_insightfaces_directory_is_left_out_with_a_word(tmp_path, caplog, index, faces):
+    write_records(tmp_path / "x.rec", [np.array([3, 5], np.float32), *(np.array(f, np.float32) for f in faces),
+                                       np.array([1, 2], np.float32), np.array([2, 3], np.float32)], index,
+                  [b"", encoded(picture(seed=0)), encoded(picture(seed=1)), b"", b""])
+    data = load(tmp_path / "x.rec")
+    assert (data.classes, data.targets.tolist()) == (["4", "7"], [0, 1])
+    assert data.ids == [f"x.rec/{10 * index + i}" for i in (1, 2)] and np.array_equal(data.image(1), picture(seed=1))
+    assert f"record {10 * index}, and 3 of 5 records in all, hold no image" in caplog.text
+
+
+def test_headers_alone_are_no_set(tmp_path):
+    write_records(tmp_path / "x.rec", [np.array([1, 2], np.float32)] * 2, contents=[b"", b""])
+    with pytest.raises(FileError, match=r"x\.rec holds no image"):
+        load(tmp_path / "x.rec")
+
+
 def test_labels_that_cannot_be_are_refused(tmp_path):
-    write_records(tmp_path / "x.rec", [0.0, -1.0])
-    with pytest.raises(InputError, match="record 11: -1"):
+    write_records(tmp_path / "x.rec", [0.0, float("inf")])
+    with pytest.raises(InputError, match="record 11: inf"):
         load(tmp_path / "x.rec")
     write_records(tmp_path / "x.rec", [0.0, float("nan")])
-    with pytest.raises(InputError, match="record 11: nan"):
+    with pytest.raises(InputError, match="record 11: .* missing .nan"):
         load(tmp_path / "x.rec")
     write_records(tmp_path / "x.rec", [0.0, np.array([1, 2], np.float32)])
     with pytest.raises(FileError, match="different numbers of labels"):
