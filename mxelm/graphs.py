@@ -39,13 +39,14 @@ def keeps_numbers(symbol):
 
 
 def cut(symbol, output):
-    """The sub-graph of `symbol` that ends at internal output `output` (a name such as "flatten_output").
+    """The sub-graph of `symbol` that ends at internal output `output`: its name ("flatten_output"), or its layer's.
 
-    Raises InputError that names the nearest outputs when there is no such one.
+    Of outputs that share a name the later ones are called by it with "_" behind. Raises InputError that names the
+    nearest outputs when there is no such one.
     """
-    internals = symbol.get_internals()
-    _require_output(symbol, internals.list_outputs(), output)
-    return internals[output]
+    names = _entry_names(symbol)
+    entry = _find_exit(symbol, names, output)
+    return symbol.get_internals()[list(names).index(entry)]
 
 
 def _require_output(symbol, names, output):
@@ -53,7 +54,8 @@ def _require_output(symbol, names, output):
     if output not in names or output in arguments:
         produced = [name for name in names if name not in arguments]
         near = difflib.get_close_matches(output, produced, n=3, cutoff=0.3) or produced[-3:]
-        raise InputError(f"the network has no output {output!r}; the nearest are {', '.join(near)}")
+        raise InputError(f"the network has no output {output!r}; the nearest are {', '.join(near)}: name one by cut "
+                         "(--cut); `mxelm info PREFIX --outputs` lists all")
 
 
 def guard(heads):

@@ -51,8 +51,21 @@ def test_a_cut_computes_the_inner_value(x, monkeypatch):
     np.testing.assert_allclose(features, pooled.mean((2, 3)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("asked, nearest", [("flaten_output", "flatten_output"), ("relu1", "relu1_output"),
-                                            ("FC1_output", "fc1_output"), ("global_pool", "global_pool_output")])
+def test_a_layers_own_name_will_do_and_shared_names_are_told_apart():
+    first = mx.sym.relu(mx.sym.var("data"), name="relu")
+    second = mx.sym.relu(first * 2, name="relu")
+    network = mx.sym.flatten(second, name="flatten")
+    assert graphs.cut(network, "flatten").list_outputs() == graphs.cut(network, "flatten_output").list_outputs()
+    x = {"data": mx.nd.array([[-1, 3]])}
+    found = [graphs.cut(network, name).eval(**x)[0].asnumpy().tolist()
+             for name in ("relu", "relu_output", "relu_output_")]
+    assert found == [[[0, 3]], [[0, 3]], [[0, 6]]]
+    with pytest.raises(InputError, match="the nearest are relu_output, relu_output_"):
+        graphs.cut(network, "relu_outputs")
+
+
+@pytest.mark.parametrize("asked, nearest", [("flaten_output", "flatten_output"), ("rellu1", "relu1_output"),
+                                            ("FC1_output", "fc1_output"), ("globalpool", "global_pool_output")])
 def test_the_error_names_the_nearest_output_first(asked, nearest):
     with pytest.raises(InputError, match=f"no output '{asked}'; the nearest are {nearest}"):
         graphs.cut(tiny_symbol(), asked)

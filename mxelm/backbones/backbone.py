@@ -131,6 +131,10 @@ def _flat(features, input_shape, arg_params):
     if len(outputs) != 1:
         raise InputError(f"the features must be one output, the network has {len(outputs)} "
                          f"({', '.join(features.list_outputs())}): cut it at one of them")
+    twice = infer_shapes(features, input_shape, arg_params, batch=2)[1]
+    if [shape[0] for shape in (*outputs, *twice)] != [1, 2]:
+        raise InputError(f"the features must be a row an image, {features.list_outputs()[0]} has the shapes "
+                         f"{outputs[0]} for one and {twice[0]} for two: cut the network at another output")
     if len(outputs[0]) == 2:
         return features, outputs[0][1]
     return mx.sym.Flatten(features, name=f"{features.name}_flat"), int(np.prod(outputs[0][1:]))

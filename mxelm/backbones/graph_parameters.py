@@ -1,34 +1,62 @@
 """Parameters held against the graph they are for, before anything is bound: MXNet itself stays silent too often."""
 import logging
+import math
 
 import numpy as np
 
 from mxelm.errors import InputError
-from mxelm.runtime import mx
+from mxelm.graphs import nodes
+
+_RESHAPES = ("Reshape", "reshape", "_np_reshape", "_npx_reshape")
+_MOST_NUMBERS = 1 << 28  # of one output for two images: 1 GB
 
 _log = logging.getLogger(__name__)
 
 
-def infer_shapes(symbol, input_shape, arg_params=None):
-    """Shapes of a graph's variables for one input (channels, height, width): dict of name -> shape, and the outputs'.
+def infer_shapes(symbol, input_shape, arg_params=None, batch=1):
+    """Shapes of a graph's variables for `batch` inputs (channels, height, width): dict of name -> shape; the outputs'.
 
     arg_params: known parameters, asked only where the graph alone does not tell a shape.
-    Raises InputError when the layers do not fit together at this input.
+    Raises InputError when the layers do not fit together at this input, for batches of one and of two.
     """
-    known = {"data": (1, *input_shape)}
+    for n in (1, 2):  # MXNet itself finds nothing wrong with a Reshape to a fixed number of images, and crashes
+        found, shapes = inner_shapes(symbol, input_shape, arg_params, n)
+        for i, node in enumerate(found):
+            if node.op in _RESHAPES and math.prod(shapes[i, 0]) != math.prod(shapes[node.inputs[0]]):
+                raise InputError(f"the network does not fit batches of {n}: its {node.name} makes "
+                                 f"{shapes[node.inputs[0]]} into {shapes[i, 0]}; write 0 or -1 in the place of the "
+                                 f"number of images in its shape, {node.attributes.get('shape')}")
+            if any(math.prod(shapes[i, k]) > _MOST_NUMBERS for k in range(2) if (i, k) in shapes):
+                raise InputError(f"the network does not fit an input of shape {tuple(input_shape)}: its {node.name} "
+                                 f"would be {shapes[i, 0]}")
+    return _inferred(symbol, input_shape, arg_params, batch)
+
+
+def inner_shapes(symbol, input_shape, arg_params=None, batch=1):
+    """All that a graph computes: ([mxelm.graphs.Node], dict of (node, output) -> shape), for `batch` inputs."""
+    internals = symbol.get_internals()
+    found, entries = nodes(internals)
+    return found, dict(zip(entries, _inferred(internals, input_shape, arg_params, batch)[1]))
+
+
+def _inferred(symbol, input_shape, arg_params, batch):
+    known = {"data": (batch, *input_shape)}
     try:
-        args, outputs, aux = symbol.infer_shape(**known)
-        if args is None:
+        found = symbol.infer_shape_partial(**known)
+        if not _complete(found):
             wanted = set(symbol.list_arguments()) - {"data"}
             known.update({name: array.shape for name, array in (arg_params or {}).items() if name in wanted})
-            args, outputs, aux = symbol.infer_shape(**known)
-    except mx.MXNetError as error:
+            found = symbol.infer_shape_partial(**known)
+    except Exception as error:  # MXNetError, and what its Python part raises for sizes beyond 2^31
         raise InputError(f"the network does not fit an input of shape {tuple(input_shape)}: {_reason(error)}") from None
-    if args is None:
+    if not _complete(found):
         raise InputError(f"the shapes of the network cannot be inferred from an input of shape {tuple(input_shape)}")
-    shapes = dict(zip(symbol.list_arguments(), args))
-    shapes.update(zip(symbol.list_auxiliary_states(), aux))
-    return shapes, outputs
+    args, outputs, aux = found
+    return {**dict(zip(symbol.list_arguments(), args)), **dict(zip(symbol.list_auxiliary_states(), aux))}, outputs
+
+
+def _complete(found):
+    return None not in found and all(shape and min(shape) > 0 for part in found for shape in part)
 
 
 def check_parameters(symbol, arg_params, aux_params, input_shape, where="the network"):
@@ -89,4 +117,5 @@ def _numpy(array):
 
 def _reason(error):
     lines = [line.strip() for line in str(error).splitlines() if "rror in operator" in line or "Check failed" in line]
-    return "; ".join(line.split("]: ")[-1] for line in lines[:2]) or str(error).strip().splitlines()[-1]
+    said = str(error).strip() or type(error).__name__
+    return "; ".join(line.split("]: ")[-1] for line in lines[:2]) or said.splitlines()[-1]

@@ -5,6 +5,7 @@ from pathlib import Path
 from mxelm.backbones import stored
 from mxelm.backbones.backbone import Backbone
 from mxelm.backbones.checkpoint import classes_of, preprocessing_of, unpacked
+from mxelm.backbones.images_in import images_in
 from mxelm.download import search_folders
 from mxelm.errors import FileError, InputError
 
@@ -30,6 +31,7 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
             raise InputError(f"there is no {prefix}.json that tells the network's preprocessing: write that file, or "
                              "give preprocessing=Preprocessing(size, ...) (--preprocessing JSON)")
         preprocessing = preprocessing_of(found._replace(sidecar=sidecar))
+    symbol = images_in(symbol, arg_params, preprocessing.shape, prefix)
     return Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
                     classes_of(found._replace(sidecar=sidecar)), sidecar, ctx)
 

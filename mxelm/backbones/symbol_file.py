@@ -12,7 +12,8 @@ import logging
 import re
 
 from mxelm.backbones.graph_form import build, computable, read_graph
-from mxelm.backbones.graph_parameters import infer_shapes
+from mxelm.backbones.graph_parameters import inner_shapes
+from mxelm.backbones.images_in import fits
 from mxelm.errors import InputError
 from mxelm.files import read_bytes
 
@@ -49,14 +50,14 @@ def load_symbol(path, arg_params, input_shape=None, pooling_convention=None, con
     rounded = build(_rounding_up(graph, wanted))
     if pooling_convention == "full":
         return rounded
-    fits, fits_rounded = (input_shape is not None and _fits(one, arg_params, input_shape) for one in (symbol, rounded))
+    as_valid, as_full = (input_shape is not None and fits(one, arg_params, input_shape) for one in (symbol, rounded))
     named = ", ".join(node["name"] for node in wanted)
-    if fits_rounded and not fits:
+    if as_full and not as_valid:
         _log.info("%s: poolings round up, as they did before July 2016; the parameters fit no other way: %s", path,
                   named)
         return rounded
-    if (fits and fits_rounded and any(node["listing"] for node in wanted)
-            and _inner_shapes(symbol, input_shape) != _inner_shapes(rounded, input_shape)):
+    if (as_valid and as_full and any(node["listing"] for node in wanted)
+            and inner_shapes(symbol, input_shape)[1] != inner_shapes(rounded, input_shape)[1]):
         _log.warning("%s is of 2016 or older and does not say how its poolings round (%s); both ways fit, they are "
                      "read as rounding down, as from July 2016 on: say pooling_convention (--pooling) valid or full",
                      path, named)
@@ -137,18 +138,6 @@ def _rounding_up(graph, poolings):
     nodes = [{**node, "attrs": {**node["attrs"], "pooling_convention": "full"}} if node["name"] in names else node
              for node in graph["nodes"]]
     return {**graph, "nodes": nodes}
-
-
-def _fits(symbol, arg_params, input_shape):
-    try:
-        shapes, _ = infer_shapes(symbol, input_shape, arg_params)
-    except InputError:
-        return False
-    return all(tuple(array.shape) == tuple(shapes[name]) for name, array in arg_params.items() if name in shapes)
-
-
-def _inner_shapes(symbol, input_shape):
-    return infer_shapes(symbol.get_internals(), input_shape)[1]
 
 
 def _warn_of_padded_inception21k(path, graph):
