@@ -1,7 +1,11 @@
 """RESULTS.md: our rows beside the papers' printed figures, each with a status that a rule gives and nobody types."""
+import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Optional
+
+from scipy import stats
 
 from mxelm.errors import InputError
 from mxelm.reporting.numbers import difference_text, printed_text, value_text
@@ -14,9 +18,11 @@ figures from `mxelm/reporting/published.py`, the statuses from the rule in `mxel
 ± sample standard deviation over n seeds or splits; a difference is ours minus the paper's.
 """
 RULE = """
-*Reproduced*: the two differ by no more than 2 std √(1 + 1/n), or half a unit of the last printed digit, or what the
-remarks allow. *Exceeds*, *differs*: further off, on the better or on the other side. *Not comparable*, *cannot be had*:
-the remarks say why. *Measured*: the paper prints no number."""
+*Reproduced*: the two differ by no more than the test images let both figures vary (95 %, binomial), or half a unit of
+the last printed digit, or what the remarks allow, and n >= 3 seeds scatter by no more than that either. *Consistent
+with*: nothing tells them apart, but the scatter is larger, or there are too few seeds to know it; the remarks say from
+which difference on they would have been told apart. *Exceeds*, *differs*: further off, on the better or on the other
+side. *Not comparable*, *cannot be had*: the remarks say why. *Measured*: the paper prints no number."""
 SECTIONS = (  # title, first parts of the ids
     ("Paper 1: fusing an extreme learning machine into a pre-trained network (Arcada)",
      ("fused", "demo", "twins", "peers")),
@@ -27,8 +33,10 @@ SECTIONS = (  # title, first parts of the ids
     ("Paper 5: feature-map similarity and training on feature maps (Anand)", ("maps",)),
     ("Models and weights", ("models", "weights")),
 )
+EXACT = ("parameters", "bytes")  # units of figures that no seed changes
 COLUMNS = ("id", "paper", "ours", "difference", "status", "reason and remarks", "command")
-STATUSES = ("reproduced", "exceeds", "differs", "not comparable", "cannot be had", "measured", "not measured yet")
+STATUSES = ("reproduced", "consistent with", "exceeds", "differs", "not comparable", "cannot be had", "measured",
+            "not measured yet")
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,9 @@ def status(row, published):
     - *measured*: the papers print no number for it.
     - *not comparable*: the printed number cannot be set beside a measurement; its note says why.
     - *not measured yet*: printed, comparable, and no row of ours.
-    - *reproduced*: |ours - paper's| <= max(2 std sqrt(1 + 1/n), tolerance). The first term asks whether the paper's
-      single run could be one more run of ours (std of one run; our mean itself is off by std / sqrt(n)); the second is
-      half a unit of the last printed digit, or what the published figure states. One run of ours has no std: only the
-      tolerance counts.
+    - *reproduced*: |ours - paper's| <= e = max(tolerance, sampling error of both), and the scatter of n >= 3 seeds is
+      within e too: no figure is reproduced by scattering. Counts and sizes have no seeds: the tolerance alone counts.
+    - *consistent with*: |ours - paper's| is within e and the scatter together (see `told_apart`).
     - *exceeds*: further away, on the better side. *differs*: further away, on the worse side, or `better` is "none".
     """
     if row is not None and row["value"] is None:
@@ -69,13 +76,41 @@ def _compare(row, published):
         raise InputError(f"row {row['id']!r} is in {row['unit']!r}, the paper prints {published.unit!r}: "
                          "write it in the paper's unit")
     difference = row["value"] - published.value
-    spread = 2 * (row["std"] or 0) * (1 + 1 / row["n"]) ** 0.5
-    margin = max(spread, published.tolerance)
-    if abs(difference) <= margin + 1e-9 * abs(published.value):  # 97.55 is not 97.5 + 0.05 in binary
+    error, scatter = _error(row, published), _scatter(row)
+    rounding = 1e-9 * abs(published.value)  # 97.55 is not 97.5 + 0.05 in binary
+    settled = scatter is not None and scatter <= error or row["unit"] in EXACT
+    if abs(difference) <= error + rounding and settled:
         return "reproduced"
+    if abs(difference) <= told_apart(row, published) + rounding:
+        return "consistent with"
     if row["better"] == "none":
         return "differs"
     return "exceeds" if (difference > 0) == (row["better"] == "higher") else "differs"
+
+
+def told_apart(row, published):
+    """From which difference on our row and the printed figure would have been told apart, in the row's unit."""
+    return max(published.tolerance, math.hypot(_error(row, published), _scatter(row) or 0.0))
+
+
+def _error(row, published):
+    """Half the width of the 95 % interval of a difference that comes from the test images alone, or the tolerance."""
+    variances = [value * (100 - value) / images for value, images in (
+        (row["value"], test_images(row)), (published.value, published.images)) if images and row["unit"] == "%"]
+    return max(published.tolerance, 1.96 * math.sqrt(sum(variances)))
+
+
+def _scatter(row):
+    """How far one more seed of ours may lie from the mean of n (95 %, Student's t); None for fewer than three."""
+    if row["n"] < 3 or row["std"] is None:
+        return None
+    return float(stats.t.ppf(0.975, row["n"] - 1)) * row["std"] * math.sqrt(1 + 1 / row["n"])
+
+
+def test_images(row):
+    """How many test images an accuracy stands on: its conditions' `test_images` (10000, "test9000"), or None."""
+    said = re.search(r"\d+$", str(row["conditions"].get("test_images", "")))
+    return int(said.group()) if said else None
 
 
 def compare(rows, published):
@@ -121,8 +156,13 @@ def build(rows, published):
 
 
 def _counts(entries):
-    counts = count(entries)
-    return f"{sum(counts.values())} figures: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "."
+    exact = [entry for entry in entries if entry.published and entry.published.unit in EXACT]
+    others = [entry for entry in entries if entry not in exact]
+    lines = []
+    for what, some in (("parameter counts and sizes", exact), ("other figures", others)):
+        counts = count(some)
+        lines.append(f"{len(some)} {what}: " + (", ".join(f"{n} {name}" for name, n in counts.items()) or "none") + ".")
+    return "\n".join(lines)
 
 
 def _section(title, entries):
@@ -164,6 +204,14 @@ def _claim(published):
 
 def _remarks(row, published):
     remarks = []
+    if row and row["value"] is not None and test_images(row):
+        remarks.append(f"on {test_images(row):,} test images")
+    if row and published and status(row, published) == "consistent with":
+        few = "" if row["n"] >= 3 else f"; n = {row['n']} tells no scatter"
+        unit = "points" if row["unit"] == "%" else row["unit"]
+        remarks.append(f"told apart from {told_apart(row, published):.2g} {unit} on{few}")
+    if row and published and not published.comparable and "training_accuracy" in row["conditions"]:
+        remarks.append(f"on its training images {row['conditions']['training_accuracy']:.2f} %")
     if row and row["conditions"].get("reason"):
         remarks.append(row["conditions"]["reason"])
     if published and published.value is None:
