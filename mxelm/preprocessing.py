@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mxelm.errors import InputError, require_choice
+from mxelm.files import read_json
 from mxelm.pixels import are_pixels, as_pixels
+from mxelm.preprocessing_keys import own_keys
 from mxelm.runtime import require_cv2
 
 RESIZE_RULES = ("short_side", "stretch", "none")
@@ -163,20 +165,33 @@ class Preprocessing:
         }
 
     @classmethod
-    def from_json(cls, content):
-        """The inverse of `to_json`; `scale` may be one number, `resize` may be missing (then ImageNet's custom)."""
+    def read(cls, path):
+        """The Preprocessing in a JSON file of its own, or in a checkpoint's; errors name the file."""
         try:
+            return cls.from_json(read_json(path))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_json(cls, content, strict=True):
+        """The inverse of `to_json`; only input_shape must be there, and what is missing is ImageNet's custom.
+
+        The keys may be those of torchvision, timm, Hugging Face or ImageRecordIter (see mxelm.preprocessing_keys).
+        strict: refuse every other key, as what is said but not done would go unseen.
+        """
+        try:
+            content = own_keys(content, strict)
             channels, height, width = content["input_shape"]
             order = content.get("channel_order", "RGB" if channels == 3 else "GREY")
             resize = content.get("resize", {})
             made = cls((height, width), resize.get("rule", "short_side"), resize.get("short_side"),
                        resize.get("interpolation", "bilinear"), content.get("mean", 0.0), content.get("scale", 1.0),
                        order)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError("preprocessing JSON needs input_shape [channels, height, width], and may say mean, scale, "
-                             f"channel_order and resize: {error!r}") from None
+            raise InputError("preprocessing JSON needs input_shape [channels, height, width], and may say mean, scale "
+                             f"or std, channel_order and resize: {error!r}") from None
         if made.channels != channels:
             raise InputError(f"preprocessing JSON says {channels} channels and channel order {order}")
         return made

@@ -201,6 +201,57 @@ def test_short_json_means_the_customary():
         == Preprocessing((28, 28), "none", mean=(3.0,), scale=(0.5,), channel_order="GREY")
 
 
+IMAGENET = Preprocessing((224, 224), mean=np.array([0.485, 0.456, 0.406]) * 255,
+                         scale=1 / (np.array([0.229, 0.224, 0.225]) * 255))
+UNIT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+LEVELS = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+
+
+@pytest.mark.parametrize("content, expected", [
+    ({"input_shape": [3, 224, 224], **UNIT}, IMAGENET), ({"input_shape": [3, 224, 224], **LEVELS}, IMAGENET),
+    ({"input_size": [3, 224, 224], **UNIT, "crop_pct": 0.875, "interpolation": "bilinear"}, IMAGENET),
+    ({"input_size": [3, 224, 224], **UNIT, "crop_pct": 0.95, "interpolation": "bicubic"},
+     IMAGENET.replace(short_side=235, interpolation="bicubic")),
+    ({"input_shape": [3, 224, 224], "image_mean": UNIT["mean"], "image_std": UNIT["std"], "rescale_factor": 1 / 255},
+     IMAGENET),
+    ({"data_shape": [3, 224, 224], **{f"{k}_{'rgb'[i]}": LEVELS[k][i] for k in LEVELS for i in range(3)}}, IMAGENET),
+    ({"input_shape": [3, 224, 224], "channel_order": "BGR", "mean_r": 1.5, "mean_g": 2, "mean_b": 3},
+     Preprocessing((224, 224), mean=(3, 2, 1.5), channel_order="BGR")),
+    ({"input_shape": [3, 8, 8], "mean": 0.5, "std": 0.5}, Preprocessing((8, 8), mean=127.5, scale=1 / 127.5)),
+    ({"input_shape": [3, 8, 8], "mean": 127.5, "std": 128}, Preprocessing((8, 8), mean=127.5, scale=1 / 128)),
+    ({"input_shape": [3, 8, 8], "std": 255}, Preprocessing((8, 8), scale=1 / 255)),
+    ({"input_shape": [3, 8, 8], "rescale_factor": 1 / 255}, Preprocessing((8, 8), scale=1 / 255))])
+def test_mean_and_std_as_everybody_writes_them(content, expected):
+    made = Preprocessing.from_json(content)
+    for name in ("mean", "scale"):
+        np.testing.assert_allclose(getattr(made, name), getattr(expected, name), rtol=1e-9)
+    assert made.replace(mean=expected.mean, scale=expected.scale) == expected
+
+
+@pytest.mark.parametrize("more, message", [
+    ({"stdev": [1, 1, 1]}, "'stdev', which is not known: write std"), ({"Mean": 3}, "'Mean', .*: write mean"),
+    ({"swapRB": True}, "'swapRB', which is not known: use"), ({"mean": 0, "std": 1}, "do not tell whether"),
+    ({"mean": [0.485, 0.456, 0.406]}, "write std beside it"), ({"mean": 0.485, "std": 58.0}, "do not tell"),
+    ({"mean": 123.0, "std": 0.229}, "do not tell"), ({"mean": 0.5, "std": 0}, "std above 0"),
+    ({"std": 58.0, "scale": 2}, "scale beside std"), ({"mean": 3, "image_mean": 3}, "says mean twice"),
+    ({"mean": 3, "mean_r": 3}, "says mean twice"), ({"resize": {"rule": "none", "crop": 3}}, "must be an object"),
+    ({"crop_pct": 0}, "preprocessing JSON needs")])
+def test_keys_that_are_not_understood_are_refused(tmp_path, more, message):
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({"input_shape": [3, 8, 8], **more}))
+    with pytest.raises(InputError, match=rf"net\.json: .*{message}"):
+        Preprocessing.read(path)
+
+
+def test_a_checkpoints_other_keys_do_not_matter_but_slips_do():
+    content = {"input_shape": [3, 8, 8], "classes": ["a"], "author": "me", "elm": {}}
+    assert Preprocessing.from_json(content) == Preprocessing((8, 8))
+    assert Preprocessing.from_json({"input_shape": [3, 8, 8], "author": "me"}, strict=False) == Preprocessing((8, 8))
+    for strict in (True, False):
+        with pytest.raises(InputError, match="'stds', which is not known: write std"):
+            Preprocessing.from_json({**content, "stds": 3}, strict)
+
+
 @pytest.mark.parametrize("content", [
     {}, [], None, {"input_shape": 3}, {"input_shape": [3, 224]}, {"input_shape": [3, "a", 5]},
     {"input_shape": [3, 8.5, 8]}, {"input_shape": [2, 8, 8]}, {"input_shape": [1, 8, 8], "channel_order": "RGB"},

@@ -59,7 +59,7 @@ def save_checkpoint(prefix, symbol, arg_params, aux_params, sidecar, epoch=0):
 def preprocessing_of(found):
     """The Preprocessing that a Stored's sidecar tells; InputError names the file."""
     try:
-        return Preprocessing.from_json(found.sidecar)
+        return Preprocessing.from_json(found.sidecar, strict=False)
     except InputError as error:
         raise InputError(f"{found.files['sidecar'].path}: {error}") from None
 

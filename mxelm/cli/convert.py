@@ -27,13 +27,12 @@ def _size(text):
 
 def _preprocessing(given):
     """A name is left to `convert`, which knows the network's size."""
-    from mxelm.files import read_json
     from mxelm.preprocessing import USUAL, Preprocessing
     if given is None or given in USUAL:
         return given
     if not Path(given).is_file():
         raise InputError(f"--preprocessing {given} is neither a JSON file nor one of {', '.join(USUAL)}")
-    return Preprocessing.from_json(read_json(given))
+    return Preprocessing.read(given)
 
 
 def show(result):

@@ -61,9 +61,9 @@ def load_backbone(args):
 
 def backbone_arguments(args):
     """What `add_backbone`'s options say, as arguments of `backbones.load`, JSON-able: preprocessing too, or None."""
-    from mxelm.files import read_json
+    from mxelm.preprocessing import Preprocessing
     return {"prefix": args.checkpoint, "epoch": args.epoch, "cut": args.cut, "ctx": args.ctx,
-            "preprocessing": read_json(args.preprocessing) if args.preprocessing else None}
+            "preprocessing": Preprocessing.read(args.preprocessing).to_json() if args.preprocessing else None}
 
 
 def add_ctx(parser):
