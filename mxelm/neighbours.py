@@ -9,6 +9,8 @@ from mxelm.errors import InputError, require_choice, require_whole
 METRICS = ("l2", "cosine")
 WEIGHTS = ("uniform", "distance")
 _SCREEN = 1 << 24  # entries of the screening matrix, queries x references: 64 MB
+_SCREEN_ONE = 1 << 22  # the same where one neighbour is asked for, which takes little beside the product itself
+_RIVALS = 64  # references that may be the nearest for all that float32 can tell; with more, all are ranked
 _CHUNK = 1 << 21  # numbers taken from the references at once
 _UNIT32, _UNIT64 = 2.0 ** -24, 2.0 ** -53  # unit roundoffs
 _LARGEST32 = 1e18  # norms whose products float32 still holds
@@ -49,9 +51,12 @@ class References:
         squared, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
         if block is not None:
             require_whole("block, a number of queries,", block)
-        block = block or max(1, min(_SCREEN // n, 4 * _CHUNK // d))
+        block = block or max(1, min((_SCREEN_ONE if k == 1 else _SCREEN) // n, 4 * _CHUNK // d))
         for start in range(0, len(queries), block):
             rows, candidates = np.arange(start, min(start + block, len(queries))), 2 * k + 16
+            if k == 1:
+                squared[rows], indices[rows], certified = _search_one(centres, points, rows)
+                rows = rows[~certified]
             while len(rows):
                 squared[rows], indices[rows], certified = _search(centres, points, rows, k, candidates)
                 rows, candidates = rows[~certified], 8 * candidates
@@ -134,6 +139,28 @@ def _search(centres, points, rows, k, candidates):
     d = points.rows.shape[1]
     certified = outside - _screening_error(centres, points, rows) > squared[:, -1] * (1 + 4 * (d + 4) * _UNIT64)
     return squared, indices, certified
+
+
+def _search_one(centres, points, rows):
+    """Squared distance and index (len(rows), 1) of the nearest, and whether they are certified.
+
+    Whatever the product's rounding lets be nearest is compared in float64, where that is few.
+    """
+    squared, indices, few = np.empty((len(rows), 1)), np.zeros((len(rows), 1), np.int64), np.zeros(len(rows), bool)
+    if np.sqrt(max(points.squares.max(), centres.squares[rows].max())) > _LARGEST32:
+        return squared, indices, few
+    screen = _screen(centres, points, rows)
+    limit = (screen.min(axis=1) + 2 * _screening_error(centres, points, rows)).astype(np.float32)
+    query, reference = np.divmod(np.flatnonzero(screen <= np.nextafter(limit, np.float32(np.inf))[:, None]),
+                                 screen.shape[1])
+    rivals = np.bincount(query, minlength=len(rows))
+    few = rivals <= _RIVALS
+    if few.any():
+        first = np.cumsum(rivals) - rivals
+        place = np.minimum(np.arange(rivals[few].max()), rivals[few, None] - 1)  # the last stands for those missing
+        chosen = reference[first[few, None] + place]
+        squared[few], indices[few] = _best(_squared(centres, points, rows[few], chosen), chosen, 1)
+    return squared, indices, few
 
 
 def _screen(centres, points, rows):
