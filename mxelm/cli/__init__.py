@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "accuracy, accuracy per class and confusion matrix of a trained checkpoint",
     "exits": "early exit: what a network's layers cost, a cascade fitted, images told by it, its curve",
     "engine": "build a small engine, or tell what images show by one: NumPy and Pillow suffice for that",
+    "maps": "feature maps: pictures, caches, answers by matching, the most similar images",
     "info": "what a file is: a checkpoint, a predictor, a state, an engine, a .params file",
     "env": "versions, what is missing and how to get it, data and weights at hand",
     "convert": "a classifier in an ONNX file becomes a checkpoint: PyTorch's weights, to train on",

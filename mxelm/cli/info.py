@@ -24,14 +24,24 @@ def run(args):
 def _container(path):
     from mxelm.containers import container_kind, load_container
     from mxelm.knn_slicing.engine.file import is_engine
+    from mxelm.row_files import is_row_file
     if is_engine(path):
         return _engine(path)
+    if is_row_file(path):
+        return _rows(path)
     kind = container_kind(path)
     if kind is None:
         raise FileError(f"{path} is neither a checkpoint nor a file that mxelm wrote")
     meta, arrays = load_container(path, kind)
     return {"file": str(path), "kind": kind, **meta,
             "arrays": {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}}
+
+
+def _rows(path):
+    from mxelm.row_files import RowFile
+    with RowFile(path) as file:
+        return {"file": str(path), "kind": file.kind, **file.identity, "rows": len(file),
+                "arrays": {name: f"{dtype} {tuple(shape)} a row" for name, (dtype, shape) in file.columns.items()}}
 
 
 def _engine(path):

@@ -31,7 +31,7 @@ def load_data(args):
 
 def data_arguments(args):
     """What --images or --data and the options beside them say, as arguments of `data.load`, JSON-able."""
-    given = {name: getattr(args, name) for name in ("split", "kind") if getattr(args, name)}
+    given = {name: getattr(args, name) for name in ("split", "kind", "spectrum") if getattr(args, name, None)}
     # with ./ in front, a folder called digits is not taken for the known set
     name = args.data if args.images is None else os.path.join(os.curdir, args.images)
     return {"name": name, "root": args.root, "download": args.download, **given}

@@ -50,6 +50,12 @@ class Dataset:
         """A stable name for each sample, list of str: "mnist/train/17", or a path relative to the set's folder."""
         return [self.source.ids[p] for p in self.positions]
 
+    @property
+    def identity(self):
+        """Which samples in which order these are, JSON-able, so that another run's file is not taken for this one's."""
+        samples = hashlib.sha256("\n".join(self.ids).encode() + self.targets.tobytes()).hexdigest()
+        return {"dataset": self.name, "samples": samples, "of": len(self)}
+
     def digests(self):
         """16 bytes for each sample, uint8 (n, 16), from its id and content: the same sample has the same anywhere."""
         source = self.source

@@ -32,12 +32,13 @@ def find(name, root=None, download=False, progress=False):
             return folder
         logger.warning("%s is passed over: it lacks %s", folder, missing[0])
         incomplete.append(f" ({folder} is there, but lacks {missing[0]})")
-    if download:
+    if download and KNOWN[name].downloads:
         return fetch(name, cache_folder() if root is None else root, progress)
+    remedy = ("have it fetched with download=True (--download)" if KNOWN[name].downloads else
+              f"clone it from {KNOWN[name].repository}")
     layouts = " or ".join(_described(*layout) for layout in KNOWN[name].layouts)
     raise FileError(f"{name} was not found in {', '.join(map(str, places))}{''.join(incomplete)}: put {layouts} into "
-                    "one of these, name another folder as root or in MXELM_DATA, or have it fetched with "
-                    "download=True (--download)")
+                    f"one of these, name another folder as root or in MXELM_DATA, or {remedy}")
 
 
 def fetch(name, place, progress=False):

@@ -2,7 +2,7 @@
 import functools
 from dataclasses import dataclass
 
-from mxelm.data import cifar, digits, folders, idx
+from mxelm.data import cifar, digits, folders, idx, sounds
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class KnownSet:
 
     read: callable(folder, **options) -> Dataset, without a folder for a set that has no layouts.
     layouts: the ways it may lie under a searched folder, each (its folder there, patterns of what must be in it; a
-    file may also be gzipped). downloads: what gives the first layout.
+    file may also be gzipped). downloads: what gives the first layout. repository: what people clone
+    where there is no download.
     """
 
     title: str
     read: object
     layouts: tuple = ()
     downloads: tuple = ()
+    repository: str = None
 
 
 def _idx_set(title, name, classes, bases, md5):
@@ -85,6 +87,10 @@ KNOWN = {
          ("cifar-10-batches-py", _CIFAR_FILES)),
         (Download("cifar-10-binary.tar.gz", ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
                   {"md5": "c32a1d4ab5d03f1284b67883e8d87530"}),)),
+    "fsdd": KnownSet(
+        "the Free Spoken Digit Dataset, 3,000 recordings of 6 speakers, as spectrograms", sounds.read,
+        (("free-spoken-digit-dataset/recordings", ("[0-9]_*_*.wav",)),),
+        repository="https://github.com/Jakobovski/free-spoken-digit-dataset"),
     "caltech101": KnownSet(
         "Caltech-101, 9,144 photographs of 101 classes and a background", _read_caltech101,
         (("101_ObjectCategories", ()), ("caltech-101/101_ObjectCategories", ())),

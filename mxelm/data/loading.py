@@ -4,25 +4,26 @@ import inspect
 import os
 from pathlib import Path
 
-from mxelm.data import cifar, folders, idx, listed, recordio
+from mxelm.data import cifar, folders, idx, listed, recordio, sounds
 from mxelm.data.finding import find
 from mxelm.data.known import KNOWN
 from mxelm.errors import InputError
 
-_OPTIONS = ("split", "background", "kind")
+_OPTIONS = ("split", "background", "kind", "spectrum")
 
 
 def load(name, root=None, download=False, progress=False, **options):
     """The image set `name` as a Dataset.
 
     name: a known set ("digits", "mnist", "fashion_mnist", "cifar10", "caltech101", "caltech256", "stanford_dogs"),
-        or the path of a folder of class folders, of an idx or CIFAR-10 folder, of an MXNet RecordIO file (.rec), or
+        or the path of a folder of class folders (of images, or of WAV files: mxelm.data.sounds), of an idx or CIFAR-10
+        folder, of an MXNet RecordIO file (.rec), or
         of a list of paths and targets (.csv, .lst).
     root: folder where a known set is looked for first; for a list, the folder its images' paths start from; for any
         other path, the folder it starts from.
     download: fetch a known set that is nowhere, into `root` or the cache; progress: show a bar meanwhile.
     options: what the reader takes: split="train" or "test" (idx, CIFAR-10), background=False (Caltech),
-        kind="classes", "multilabel" or "regression" (lists, RecordIO).
+        kind="classes", "multilabel" or "regression" (lists, RecordIO), spectrum="mel" or "chroma" (sounds).
     Raises InputError for an unknown name or option, FileError for what is missing or damaged.
     """
     name = os.fspath(name)
@@ -49,6 +50,8 @@ def _reader(path):
         return idx.read
     if (path / "data_batch_1").exists() or (path / "data_batch_1.bin").exists():
         return cifar.read
+    if sounds.is_sound_folder(path):
+        return sounds.read
     return folders.read
 
 

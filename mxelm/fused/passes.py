@@ -1,5 +1,4 @@
 """One pass of a dataset through the fused network, saved as it goes and resumable bit for bit."""
-import hashlib
 import time
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def accumulate(backbone, dataset, projection, *, method="blas", batch=32, skip_b
     accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method=method, batch=batch,
                                    interface=interface)
     done, skipped, samples = 0, [], [np.empty((0, 16), np.uint8)]
-    identity = {**_identity(dataset), "batch": batch, "twin": interface}
+    identity = {**dataset.identity, "batch": batch, "twin": interface}
     if save is not None and resume:
         remove_leftovers(save)
     if save is not None and Path(save).exists():
@@ -104,12 +103,6 @@ def _class_weights(dataset, class_weight):
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise InputError("class weights must be finite numbers >= 0")
     return weights
-
-
-def _identity(dataset):
-    """Which samples in which order a run is over, so that another run's file is not mistaken for its beginning."""
-    ids = hashlib.sha256("\n".join(dataset.ids).encode() + dataset.targets.tobytes()).hexdigest()
-    return {"dataset": dataset.name, "samples": ids, "of": len(dataset)}
 
 
 def _of_this_run(path, origin, identity):

@@ -1,0 +1,212 @@
+"""Paper 5: feature maps seen, cached, matched and trained on; the method section as a script.
+
+    python experiments/feature_maps.py                         the lesson: on digits, under a minute
+    python experiments/feature_maps.py mnist --seeds 0 1 2     hits, wrong hits and accuracy of matching on MNIST
+    python experiments/feature_maps.py cifar10 | caltech101    the same on larger sets and networks
+    python experiments/feature_maps.py pairs --seeds 0 1 2 3 4     a new network trained on maps (two digits)
+    python experiments/feature_maps.py sounds --seeds 0 1 2 3 4 5  similar recordings; a seed is the speaker left out
+
+Question: can an image whose feature maps are those of an earlier image take its label and skip the deeper layers? And
+does a network learn from maps what it learns from images? Protocol: a network is trained on one part of the training
+images, which are cached; the threshold of a match is calibrated on others, so that at most a budget of all images gets
+a wrong label; test images are scored once. What costs time is in benchmarks/map_cache.py.
+Source: Anand, Bhupathiraju and Chandrala, sections 2.2, 2.3 and 5.
+"""
+import numpy as np
+from lab import main, step, table
+
+from mxelm import backbones, data, fused, training
+from mxelm.backbones.gluon import from_block
+from mxelm.calibration import threshold
+from mxelm.feature_maps import Cache, MatchingClassifier, map_images, maps_figure, maps_of, network
+from mxelm.feature_maps.gain import DoesNotPay
+from mxelm.feature_maps.networks import PREPROCESSING
+from mxelm.feature_maps.search import Nearest, distance
+from mxelm.pooling import mean_and_deviation
+from mxelm.reporting import plots, results
+from mxelm.runtime import mx
+from mxelm.runtime import seed as seed_mxnet
+
+TRAINING = {"epochs": 2, "batch": 50, "rate": 0.05, "momentum": 0.9}  # rate: falls linearly to zero
+LAYERS = ["relu1_fwd", "relu2_fwd", "relu3_fwd"]
+BUDGETS = [0.001, 0.002, 0.005, 0.01, 0.02]  # of all images: wrong labels from the cache
+RUNS = {
+    "mnist": {**TRAINING, "cached": 30_000, "held": 10_000, "layers": LAYERS, "budgets": BUDGETS},
+    "cifar10": {"cached": 20_000, "held": 5_000, "layers": ["ch_concat_3a_chconcat", "ch_concat_3c_chconcat",
+                                                          "ch_concat_4b_chconcat"], "budgets": BUDGETS},
+    "caltech101": {"per_class": 30, "test_per_class": 20, "n_neurons": 1024, "budgets": [0.005, 0.01, 0.02],
+                   "layers": ["block2_add", "block4_add", "block8_project", "block15_project"]},
+    "pairs": {**TRAINING, "pairs": ["3-8", "4-9", "1-7"], "per_image": 2, "layers": LAYERS},
+    "sounds": {**TRAINING, "epochs": 12, "size": 32, "neighbours": 1},
+}
+QUICK = {"cached": 800, "held": 300, "epochs": 12, "batch": 20}
+
+
+def trained(images, settings, seed, preprocessing=PREPROCESSING):
+    """The paper's small network after its training, as a Backbone image -> scores."""
+    seed_mxnet(seed)
+    net = network(len(images.classes))
+    net.initialize(mx.init.Xavier())
+    training.fit(net, images.gluon_loader(settings["batch"], preprocessing, shuffle=seed), settings["epochs"],
+                 lambda done: settings["rate"] * (1 - done), settings={"momentum": settings["momentum"]}, seed=seed)
+    return from_block(net, preprocessing)
+
+
+def matched(backbone, cached, held, test, settings):
+    """Figures of matching layer by layer: what the paper's plan asks, spelled out.
+
+    V of every cached image -> D of a query to the nearest V -> a threshold on held-out images -> hits on test images.
+    """
+    T, U_held, U = (Cache.of(backbone, part, settings["layers"], batch=100) for part in (cached, held, test))
+    own = backbone.extract(test.module_iter(100, backbone.preprocessing, labels=False)).argmax(axis=1)
+    figures = {"network_accuracy": np.mean(own == test.targets), "cached": len(cached), "held": len(held)}
+    for layer in T.descriptors:
+        nearest = Nearest(T.descriptors[layer])
+        D_held, number = nearest(U_held.descriptors[layer])
+        wrong = T.labels[number] != held.targets
+        D, number = nearest(U.descriptors[layer])
+        label = T.labels[number]
+        figures[layer] = {"nearest": np.mean(label == test.targets)}
+        for budget in settings["budgets"]:
+            hit = -threshold(-D_held, wrong, budget) > D
+            figures[layer][str(budget)] = {"hits": hit.mean(), "wrong_hits": np.mean(hit & (label != test.targets)),
+                                           "accuracy": np.mean(np.where(hit, label, own) == test.targets)}
+    return figures
+
+
+def mnist(settings, seed, lab):
+    """Half of the images train the network and are cached; of the others a part calibrates, the rest is labelled."""
+    images, test = lab.load("mnist", "train"), lab.load("mnist", "test")
+    order = np.random.default_rng(seed).permutation(len(images))
+    n, m = settings["cached"], settings["held"]
+    cached, held, rest = (images.take(np.sort(part)) for part in np.split(order, [n, n + m]))
+    backbone = trained(cached, settings, seed)
+    figures = matched(backbone, cached, held, test, settings)
+    cache = Cache.of(backbone, cached, settings["layers"], batch=100)
+    for name, layers in (("last", settings["layers"][-1:]), ("layers", settings["layers"])):
+        model = MatchingClassifier(backbone, layers, must_pay=False, batch=100).fit(held, cache=cache)
+        decided = model.decide(test)
+        figures[name] = {"hits": [np.mean(decided.layer == m) for m in range(len(layers))],
+                         "accuracy": np.mean(decided.labels == test.targets), "gain": model.gain_.to_json()}
+    half = model.decide(rest)
+    hit = half.layer >= 0
+    figures["half_labelled"] = {"accuracy": np.mean(half.labels == rest.targets), "hits": hit.mean(),
+                                "wrong_hits": np.mean(hit & (half.labels != rest.targets)), "images": len(rest)}
+    return figures
+
+
+def cifar10(settings, seed, lab):
+    """The network that ships, trained on the cached images: held-out and test images are halves of the test file."""
+    images, unseen = lab.load("cifar10", "train"), lab.load("cifar10", "test")
+    backbone = backbones.load("inception_small", cut="fc1_output")
+    cached = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:settings["cached"]]))
+    held, test = unseen.split(1 - settings["held"] / len(unseen), seed)
+    return matched(backbone, cached, held, test, settings)
+
+
+def caltech101(settings, seed, lab):
+    """EfficientNet-Lite0 with an ELM; its training images are cached, half of the others calibrate."""
+    cached, rest = lab.load("caltech101", background=False).per_class(settings["per_class"], seed,
+                                                                     2 * settings["test_per_class"])
+    backbone = fused.fit(backbones.load("efficientnet_lite0_224"), cached, n_neurons=settings["n_neurons"],
+                         seed=seed).predictor.network
+    held, test = rest.split(0.5, seed)
+    return matched(backbone, cached, held, test, settings)
+
+
+def pairs(settings, seed, lab):
+    """Model 1 learns from images of two digits, model 2 from maps of model 1; both are tested on the same images."""
+    figures = {}
+    for pair in settings["pairs"]:
+        learn, test = (lab.load("mnist", split).only(pair.split("-")) for split in ("train", "test"))
+        model1 = trained(learn, settings, seed)
+        figures[pair] = {"model1": score(model1, test)}
+        for name, layers in [*((f"conv{i}", [layer]) for i, layer in enumerate(settings["layers"], 1)),
+                             ("all", settings["layers"])]:
+            maps = map_images(model1, learn, layers, per_image=settings["per_image"], seed=seed)
+            model2 = trained(maps, {**settings, "epochs": max(1, settings["epochs"] // 2)}, seed)
+            figures[pair][name] = score(model2, test)
+    return figures
+
+
+def score(backbone, test):
+    """Fraction of the test images whose highest score is at their class."""
+    scores = backbone.extract(test.module_iter(100, backbone.preprocessing, labels=False))
+    return float(np.mean(scores.argmax(axis=1) == test.targets))
+
+
+def one_seed(run, settings, seed, lab):
+    return {"mnist": mnist, "cifar10": cifar10, "caltech101": caltech101, "pairs": pairs}[run](settings, seed, lab)
+
+
+def rows(run, settings, seeds, lab):
+    """Hit rates, wrong hits and accuracies of a set; the two models' accuracies of the digit pairs."""
+    def row(id, value, **conditions):
+        return results.over_seeds(f"maps.{id}", [100 * value(s) for s in seeds], "%", "higher",
+                                  conditions={**settings, **conditions})
+
+    if run == "pairs":
+        return [row(f"{model}.{pair}", lambda s, pair=pair, name=name: s[pair][name])
+                for pair in settings["pairs"]
+                for name, model in (("model1", "model1"), *((name, f"model2.{name}") for name in seeds[0][pair]
+                                                            if name != "model1"))]
+    layers = [layer for layer in seeds[0].figures if layer.endswith("_output")]
+    made = [row(f"network_accuracy.{run}", lambda s: s["network_accuracy"])]
+    for layer in layers:
+        for budget in settings["budgets"]:
+            for what in ("hits", "wrong_hits"):
+                made.append(row(f"{what}.{run}.{layer[:-7]}.{_name(budget)}",
+                                lambda s, layer=layer, budget=budget, what=what: s[layer][str(budget)][what]))
+    made.append(row(f"accuracy.{run}", lambda s: s[layers[-1]]["0.005"]["accuracy"], layer=layers[-1], budget=0.005))
+    if run == "mnist":
+        made.append(row("half_labelled.accuracy", lambda s: s["half_labelled"]["accuracy"], layer="layer by layer",
+                        budget=0.005, **{key: [s["half_labelled"][key] for s in seeds]
+                                         for key in ("hits", "wrong_hits", "images")}))
+    return made
+
+
+def _name(budget):
+    """0.005 -> "0_5pc": an id has no second decimal point."""
+    return f"{100 * budget:g}pc".replace(".", "_")
+
+
+def lesson(lab):
+    """On scikit-learn's digits: every step with its shapes and numbers."""
+    settings = {**RUNS["mnist"], "epochs": 10, "batch": 20, "cached": 700, "held": 558, "budgets": [0.005, 0.02]}
+    learn, test = data.load("digits").split(0.3, seed=0)
+    order = np.random.default_rng(0).permutation(len(learn))
+    cached, held = (learn.take(np.sort(part)) for part in np.split(order, [settings["cached"]]))
+    backbone = trained(cached, settings, 0)
+    step("The network, trained on the cached images, and its maps of one image", network=repr(backbone))
+    x = np.stack([PREPROCESSING(test.image(i)) for i in range(2)])
+    for layer, maps in maps_of(backbone, x, LAYERS).items():
+        step(f"{layer}: V = (mu_0, sigma_0, mu_1, ...), mean and deviation of each map", maps=maps[0],
+             V=mean_and_deviation(maps)[0], D_of_two_images=distance(*mean_and_deviation(maps)))
+        plots.save(maps_figure(maps[0], layer), lab.work / f"{layer}.png")
+    figures = matched(backbone, cached, held, test, settings)
+    step("A match where D < t; t is calibrated so that at most a budget of all images gets a wrong label",
+         cached=len(cached), held=len(held), test=len(test), network_accuracy=100 * figures["network_accuracy"])
+    table(("layer, %", "budget", "hits", "wrong hits", "accuracy"),
+          [(layer, 100 * budget, *(100 * float(figures[layer][str(budget)][what])
+                                   for what in ("hits", "wrong_hits", "accuracy")))
+           for layer in figures if layer.endswith("_output") for budget in settings["budgets"]])
+    try:
+        MatchingClassifier(backbone, LAYERS[-1:]).fit(held, cache=Cache.of(backbone, cached, LAYERS))
+    except DoesNotPay as refusal:
+        step("Does it pay? hit rate x cost skipped > search cost", refused=str(refusal))
+    twos = [part.only(["3", "8"]) for part in (cached, test)]
+    model1 = trained(twos[0], settings, 0)
+    found = [("images (model 1)", len(twos[0]), 100 * score(model1, twos[1]))]
+    for layers in (LAYERS[:1], LAYERS[1:2], LAYERS[2:]):
+        maps = map_images(model1, twos[0], layers, per_image=4)
+        found.append((f"maps of {layers[0]} (model 2)", len(maps), 100 * score(trained(maps, {**settings, "epochs": 5},
+                                                                                      0), twos[1])))
+    step("Training on maps, 3 against 8: both models are tested on the same original images")
+    table(("learnt from", "n", "accuracy, %"), found)
+    print(f"\nPictures of the maps: {lab.work}/*.png. Next: `mxelm maps show inception_small IMAGE --out maps`, "
+          "`mxelm maps cache --data digits --out digits.maps`,\n"
+          "`python experiments/feature_maps.py mnist`, docs/feature-maps.md")
+
+
+if __name__ == "__main__":
+    main(__doc__, RUNS, one_seed, rows, lesson=lesson, quick=QUICK)
