@@ -19,7 +19,7 @@ def add_arguments(parser):
     options.add_data(fit)
     options.add_backbone(fit)
     fit.add_argument("--exits", default="auto", help="layers, with commas between, in order; auto: placed by cost")
-    fit.add_argument("--classifier", choices=("svm", "lr"), default="svm", help="at each exit")
+    fit.add_argument("--classifier", choices=("svm", "lr", "ridge"), default="svm", help="at each exit")
     fit.add_argument("--rule", choices=("paper", "conformal", "pac", "risk"), default="risk", help="of the thresholds")
     fit.add_argument("--alpha", type=options.above_zero, default=0.05, help="false acceptance rate, but for risk")
     fit.add_argument("--max-loss", type=options.above_zero, default=0.5, metavar="POINTS",

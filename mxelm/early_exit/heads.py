@@ -7,19 +7,21 @@ NEVER = -1e30  # the score of a class that no training image was of
 
 
 def classifier(kind, seed=0):
-    """A new scikit-learn classifier by the talk's name: "lr", "rf" or "svm"; any other object is cloned.
+    """A new scikit-learn classifier by name; any other object is cloned.
 
-    svm: one-versus-all, squared hinge. Source: Savchenko, Algorithm 2, line 7, and the tables.
+    "lr" (logistic regression), "rf" (random forest), "svm" (linear, one-versus-all, squared hinge) are the talk's;
+    "ridge" (least squares) is ours, and a hundred times as fast to train. Source: Savchenko, Algorithm 2, line 7.
     """
     from sklearn.base import clone
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
     from sklearn.svm import LinearSVC
     if not isinstance(kind, str):
         return clone(kind)
-    made = {"lr": lambda: LogisticRegression(C=100, max_iter=200),
+    made = {"lr": lambda: LogisticRegression(C=100, max_iter=100, tol=1e-3),
             "rf": lambda: RandomForestClassifier(100, random_state=seed),
-            "svm": lambda: LinearSVC(random_state=seed)}
+            "svm": lambda: LinearSVC(dual=True, tol=1e-2, random_state=seed),
+            "ridge": lambda: RidgeClassifier(alpha=0.1)}
     if kind not in made:
         raise InputError(f"the classifier at an exit is one of {', '.join(made)} or a scikit-learn one, not {kind!r}")
     return made[kind]()

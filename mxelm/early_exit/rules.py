@@ -72,6 +72,16 @@ def risk_thresholds(scores, y, max_loss, seconds, *, certainty=0.9, confidence="
     return family[max(largest_safe([others.harmed(t) for t in family], max_loss, certainty), 0)]
 
 
+def leave_at(scores, thresholds, confidence):
+    """The exit at which each row leaves and its label there, int (n,) both. scores: M arrays (n, C)."""
+    exits, labels = np.full(len(scores[0]), -1), np.zeros(len(scores[0]), int)
+    for m, (s, t) in enumerate(zip(scores, thresholds)):
+        found, _, leaves = decide(s, t, confidence)
+        leaves = (exits < 0) & (leaves | (m == len(scores) - 1))
+        exits[leaves], labels[leaves] = m, found[leaves]
+    return exits, labels
+
+
 class Judged:
     """Labels, confidences and truth of the same rows at every exit: what any thresholds would make of them."""
 

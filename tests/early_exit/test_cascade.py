@@ -54,9 +54,9 @@ def test_a_head_scores_as_its_classifier_does(estimator, linear, n_classes):
 
 
 def test_the_talks_classifiers_have_names():
-    assert [type(classifier(name)).__name__ for name in ("lr", "rf", "svm")] == \
-        ["LogisticRegression", "RandomForestClassifier", "LinearSVC"]
-    with pytest.raises(InputError, match="one of lr, rf, svm or a scikit-learn one, not 'knn'"):
+    assert [type(classifier(name)).__name__ for name in ("lr", "rf", "svm", "ridge")] == \
+        ["LogisticRegression", "RandomForestClassifier", "LinearSVC", "RidgeClassifier"]
+    with pytest.raises(InputError, match="one of lr, rf, svm, ridge or a scikit-learn one, not 'knn'"):
         classifier("knn")
 
 

@@ -1,0 +1,258 @@
+"""Paper 4: leave the network as soon as an exit is sure: what that is worth in time, and what it costs in accuracy.
+
+    python experiments/early_exit.py                          the lesson: digits, the network that ships, a minute
+    python experiments/early_exit.py lite0 --seeds 0 1 2      the talk's table on Caltech-101, a frozen network; also
+                                                              mobilenet, squeezenet; cifar10: heads on all exits
+
+Question: the talk says that images can leave a frozen network early, and a fine-tuned one, 1.06 to 1.7 times as fast as
+before without significant loss. Protocol: Caltech-101, 30 training images a class and up to 30 test images, a split a
+seed; the features of all candidate exits come from one pass. Two exits or fewer are placed by measured seconds, and all
+thresholds chosen, on training images; test images are scored once. Classifiers: logistic regression, random forest and
+one-versus-all SVM, which are the talk's, and ridge regression, ours, for `risk` and `placed`. cifar10 goes on from
+weights that 1,000 training images have never trained; these and 4,000 images of the test file, set aside before, choose
+the thresholds, and the other 6,000 are scored once. What the machinery costs, milliseconds end to end and promises by
+simulation are in benchmarks/exit_cost.py. Source: Savchenko, Algorithms 1 and 2, tables.
+
+Evidence:
+
+    exit.speedup.lite0.frozen
+    exit.loss.lite0.frozen
+    exit.speedup.mobilenet.frozen
+    exit.loss.mobilenet.frozen
+    exit.speedup.squeezenet.frozen
+    exit.loss.squeezenet.frozen
+    exit.cifar10.speedup
+    exit.cifar10.loss
+"""
+import numpy as np
+from lab import digest, main, step, table
+
+from mxelm import backbones, data, early_exit
+from mxelm.calibration import threshold
+from mxelm.chain import Chain
+from mxelm.early_exit.baselines import cascaded_thresholds, cdl_stages
+from mxelm.early_exit.features import exit_features
+from mxelm.early_exit.fitting import seconds_of, thresholds_of
+from mxelm.early_exit.heads import classifier, cross_validated, head, held_out
+from mxelm.early_exit.placement import area, curve, place
+from mxelm.early_exit.rules import Judged, false_acceptance, leave_at
+from mxelm.files import atomic_write
+from mxelm.reporting import plots, results
+from mxelm.runtime import seed as seed_mxnet
+from mxelm.training import fit, flip_and_crop, warmup_linear
+
+CALTECH = {"set": "caltech101", "train": 30, "test": 30,  # images a class
+           "alpha": 0.05, "delta": 0.7, "max_loss": 0.005, "certainty": 0.9, "cascaded": 0.005, "cdl": 0.6}
+RUNS = {
+    "lite0": {**CALTECH, "backbone": "efficientnet_lite0_224", "candidates": [
+        "block4_add", "block6_add", "block8_dw_relu", "block8_project", "block10_dw_relu", "block11_expand_relu",
+        "block11_dw_relu", "block12_expand_relu", "block12_dw_relu", "block13_expand_relu", "block13_dw_relu",
+        "block14_dw_relu", "block15_dw_relu"]},
+    "mobilenet": {**CALTECH, "backbone": "mobilenet_v1_0.75_224", "candidates": [
+        "conv_pw_3_relu", "conv_pw_5_relu", "conv_pw_6_relu", "conv_pw_7_relu", "conv_pw_8_relu", "conv_pw_9_relu",
+        "conv_pw_10_relu", "conv_pw_11_relu", "conv_dw_12_relu", "conv_pw_12_relu"]},
+    "squeezenet": {**CALTECH, "backbone": "squeezenet_v1.1", "candidates": [
+        "fire3_concat", "fire4_concat", "fire5_concat", "fire6_concat", "fire7_concat", "fire8_concat"]},
+    "cifar10": {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in
+                                                              ("3a", "3b", "3c", "4a")],
+                "images": 10000, "epochs": 2, "batch": 128, "peak": 0.02, "warmup": 0.2,  # fraction of the run
+                "momentum": 0.9, "weight_decay": 5e-4, "calibration": 4000, "max_loss": 0.003, "certainty": 0.9},
+}
+QUICK = {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in ("3a", "3c", "4a")],
+         "images": 200, "calibration": 100}
+LINES = ("cascaded", "cdl", "fixed", "adaptive", "risk", "placed")
+
+
+def one_seed(run, settings, seed, lab):
+    """One split of Caltech-101, or one training on CIFAR-10: figures."""
+    return (cifar10 if run == "cifar10" else frozen)(settings, seed, lab)
+
+
+# The talk's table: features of all exits -> exits placed -> classifiers -> thresholds -> test images, once
+
+def frozen(settings, seed, lab):
+    """Each classifier at each exit by itself, then the cascades."""
+    x, y, seconds = passed(settings, lab)
+    train, test = split(y, settings, seed)
+    y_train, y_test, n_classes = y[train], y[test], int(y.max()) + 1
+    ridge = [cross_validated("ridge", part[train], y_train, n_classes, seed=seed) for part in x]
+    exits, placed, _ = place(Judged(ridge, y_train, "margin"), seconds, settings["max_loss"], decision=1e-4)
+    x, ridge, seconds = ([values[m] for m in exits] for values in (x, ridge, seconds))
+    names = [*settings["candidates"], "features"]
+    figures = {"exits": [names[m] for m in exits], "shares": [s / seconds[-1] for s in seconds]}
+
+    heads, held = {}, {}
+    for kind in ("ridge", "lr", "rf", "svm"):
+        heads[kind] = [head(classifier(kind, seed).fit(part[train], y_train), n_classes) for part in x]
+        for where, m in zip(("first", "second", "last"), (0, len(x) - 2, len(x) - 1)):
+            answers = heads[kind][m](x[m][test]).argmax(axis=1)
+            figures[f"{kind}.{where}"] = accuracies(answers, y_test)
+    for kind in ("lr", "svm"):  # Algorithm 2, lines 6-11
+        made = [held_out(kind, part[train], y_train, n_classes, fraction=1 - settings["delta"], seed=seed)
+                for part in x]
+        held[kind], aside = [m[1] for m in made], y_train[made[0][2]]
+
+    stages = cdl_stages(held["lr"], aside, seconds, 1e-4, settings["cdl"])
+    pooled = [np.concatenate(part) for part in zip(*(false_acceptance(s, aside) for s in held["svm"][:-1]))]
+    paper = early_exit.Recipe("svm", "paper", alpha=settings["alpha"])
+    risk = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"], seed=seed)
+    early = range(len(x) - 1)
+    cascades = {
+        "cascaded": ("lr", "top", cascaded_thresholds(held["lr"], aside, settings["cascaded"])),
+        "cdl": ("lr", "single", [*(settings["cdl"] if m in stages else np.inf for m in early), -np.inf]),
+        "fixed": ("svm", "top", [*(threshold(*pooled, settings["alpha"]) for _ in early), -np.inf]),
+        "adaptive": ("svm", "top", thresholds_of(held["svm"], aside, paper)),
+        "risk": ("ridge", "margin", thresholds_of(ridge, y_train, risk, seconds)),
+        "placed": ("ridge", "margin", placed)}
+    for name, (kind, confidence, t) in cascades.items():
+        scores = [h(part[test]) for h, part in zip(heads[kind], x)]
+        figures[name] = scored(scores, t, confidence, y_test, seconds)
+        if seed == 0 and not lab.quick:  # for benchmarks/exit_cost.py, which times them
+            chain = Chain(backbones.load(settings["backbone"]), figures["exits"][:-1])
+            early_exit.save(early_exit.Cascade(chain, heads[kind], t, list(map(str, range(n_classes))), confidence),
+                            lab.work / f"{lab.run}-{name}")
+    figures["area"] = area(*curve(Judged(ridge, y_train, "margin"), Judged(scores, y_test, "margin"), seconds))
+    return figures
+
+
+def passed(settings, lab):
+    """Features of all candidate exits, labels, and seconds up to each exit, from one pass that --work keeps."""
+    images = lab.load(settings["set"])
+    some = np.concatenate([part.positions for part in images.per_class(settings["train"], rest=settings["test"])])
+    images = images.take(np.sort(some))
+    file = lab.work / f"features-{digest([settings['backbone'], settings['candidates'], images.name])}.npz"
+    if not file.exists():
+        chain = Chain(backbones.load(settings["backbone"]), settings["candidates"])
+        x, rows = exit_features(chain, images, progress=True)
+        with atomic_write(file) as temporary:
+            np.savez(temporary, *x, y=images.targets[rows], seconds=seconds_of(chain))
+    kept = np.load(file)
+    return [kept[f"arr_{m}"] for m in range(len(settings["candidates"]) + 1)], kept["y"], kept["seconds"]
+
+
+def split(y, settings, seed):
+    """Rows that train, so many a class, and all others."""
+    rng = np.random.default_rng(seed)
+    train = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:settings["train"]] for c in np.unique(y)])
+    return np.sort(train), np.setdiff1d(np.arange(len(y)), train)
+
+
+def accuracies(answers, y):
+    """Accuracy and its mean over classes, in %."""
+    right = answers == y
+    return {"accuracy": 100 * right.mean(), "per_class": 100 * np.mean([right[y == c].mean() for c in np.unique(y)])}
+
+
+def scored(scores, t, confidence, y, seconds):
+    """What thresholds make of test images: accuracy, loss in points a class and speed-up against the last exit."""
+    left, answers = leave_at(scores, t, confidence)
+    last = accuracies(scores[-1].argmax(axis=1), y)
+    found = accuracies(answers, y)
+    return {**found, "loss": last["per_class"] - found["per_class"], "left": np.bincount(left, minlength=len(t)),
+            "plain_loss": last["accuracy"] - found["accuracy"],
+            "speedup": seconds[-1] / np.mean(np.take(seconds, left))}
+
+
+# CIFAR-10: linear heads on all exits, the whole network trained through them, then the same steps
+
+def cifar10(settings, seed, lab):
+    """A network trained through all its exits; ridge heads; exits and thresholds by images that it has not seen."""
+    train, aside = lab.load("cifar10", "train").split(0.02)  # the shipped weights' own split: 49,000 and 1,000
+    test, more = lab.load("cifar10", "test").split(settings["calibration"] / (300 if lab.quick else 10000), seed=seed)
+    _, train = train.split(settings["images"] / len(train), seed=seed)
+    chain = Chain(trained(settings, train, seed, lab), settings["candidates"])
+    seconds = np.cumsum(chain.seconds(32))
+    x = {name: exit_features(chain, part, batch=128, progress=True)[0]
+         for name, part in (("train", train), ("aside", aside), ("more", more), ("test", test))}
+    heads = [head(classifier("ridge").fit(part, train.targets), train.n_outputs) for part in x["train"]]
+    scores = {name: [h(part) for h, part in zip(heads, parts)] for name, parts in x.items()}
+    known = [np.concatenate(pair) for pair in zip(scores["aside"], scores["more"])]
+    y = np.concatenate([aside.targets, more.targets])
+    figures = {"each": [accuracies(s.argmax(axis=1), test.targets)["accuracy"] for s in scores["test"]],
+               "shares": seconds / seconds[-1]}
+    exits, placed, _ = place(Judged(known, y, "margin"), seconds, settings["max_loss"])
+    risk = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"], seed=seed)
+    for name, chosen in (("placed", exits), ("risk", exits)):
+        some = [[s[m] for m in chosen] for s in (known, scores["test"], seconds)]
+        t = placed if name == "placed" else thresholds_of(some[0], y, risk, some[2])
+        figures[name] = scored(some[1], t, "margin", test.targets, some[2])
+    return {**figures, "exits": [chain.exits[m] for m in exits]}
+
+
+def trained(settings, train, seed, lab):
+    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it."""
+    backbone = backbones.load(settings["backbone"])
+    seed_mxnet(seed)
+    np.random.seed(seed)  # MXNet's initialisers draw from both
+    network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
+    network.hybridize(static_alloc=True, static_shape=True)
+    fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
+        settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]), optimizer="nag",
+        settings={"momentum": settings["momentum"], "wd": settings["weight_decay"]}, forward=early_exit.all_heads,
+        checkpoint=f"{lab.place(seed)}.state", resume=True, seed=seed, progress=True)
+    return network.trained()
+
+
+def rows(run, settings, seeds, lab):
+    """Rows of all kept seeds."""
+    def row(id, values, unit, better, **conditions):
+        return results.over_seeds(f"exit.{id}", values, unit, better, conditions=conditions)
+
+    if run == "cifar10":
+        return [row("cifar10.accuracy", [s["placed"]["accuracy"] for s in seeds], "%", "higher",
+                    each_exit=[s["each"] for s in seeds], start="the shipped weights, 20 epochs on CIFAR-10"),
+                row("cifar10.speedup", [s["placed"]["speedup"] for s in seeds], "ratio", "higher",
+                    exits=[s["exits"] for s in seeds], risk=[s["risk"]["speedup"] for s in seeds]),
+                row("cifar10.loss", [s["placed"]["plain_loss"] for s in seeds], "points", "lower",
+                    risk=[s["risk"]["plain_loss"] for s in seeds])]
+    made = [row(f"{kind}.{where}.{run}.accuracy", [s[f"{kind}.{where}"]["accuracy"] for s in seeds], "%", "higher",
+                per_class=[s[f"{kind}.{where}"]["per_class"] for s in seeds])
+            for kind in ("lr", "rf", "svm", "ridge") for where in ("first", "second", "last")]
+    made += [row(f"{line}.{run}.accuracy", [s[line]["accuracy"] for s in seeds], "%", "higher",
+                 **{name: [s[line][name] for s in seeds] for name in ("per_class", "loss", "speedup", "left")})
+             for line in LINES]
+    return [*made,
+            row(f"speedup.{run}.frozen", [s["placed"]["speedup"] for s in seeds], "ratio", "higher",
+                exits=[s["exits"] for s in seeds], shares=[s["shares"] for s in seeds],
+                risk=[s["risk"]["speedup"] for s in seeds]),
+            row(f"loss.{run}.frozen", [s["placed"]["loss"] for s in seeds], "points", "lower",
+                plain=[s["placed"]["plain_loss"] for s in seeds], risk=[s["risk"]["loss"] for s in seeds]),
+            row(f"curve_area.{run}", [s["area"] for s in seeds], "ratio", "higher")]
+
+
+def lesson(lab):
+    """Three exits of the network that ships, on digits."""
+    train, test = data.load("digits").split(0.5)
+    chain = Chain(backbones.load("inception_small"), ["ch_concat_3a_chconcat", "ch_concat_3c_chconcat"])
+    image = next(iter(test.gluon_loader(1, chain.backbone.preprocessing)))[0]
+    step("The network in three segments; whoever stops asking has stopped it.",
+         **{exit: f"maps {maps.shape}" for exit, maps in chain.run(image)})
+    (x, _), (x_test, _) = exit_features(chain, train), exit_features(chain, test)
+    y, y_test = train.targets, test.targets
+    step("x_m: global average pooling and L2 norm, at all exits from one pass.", **dict(zip(("x_1", "x_2", "x_3"), x)))
+    made = [held_out("svm", part, y, 10) for part in x]
+    scores, aside = [m[1] for m in made], y[made[0][2]]
+    step("A one-versus-all SVM at each exit on 70 % of the training images; the others are scored.",
+         **{f"s_{m + 1}": s for m, s in enumerate(scores)},
+         accuracy=[float(round(100 * (s.argmax(axis=1) == aside).mean(), 1)) for s in scores])
+    seconds = seconds_of(chain, 32)
+    recipes = {"paper": early_exit.Recipe(rule="paper", alpha=0.05),
+               "conformal": early_exit.Recipe(rule="conformal", alpha=0.05),
+               "risk": early_exit.Recipe(rule="risk", max_loss=0.02, scores="held_out")}
+    chosen = {name: thresholds_of(scores, aside, recipe, seconds) for name, recipe in recipes.items()}
+    step("Thresholds: s_m, the floor(alpha m (N - K) / M)-th largest inter-class score, and two other promises.",
+         **{name: np.round(t[:-1], 2).tolist() for name, t in chosen.items()})
+    judged = [m[0](part) for m, part in zip(made, x_test)]
+    chosen["last exit"] = [np.inf, np.inf, -np.inf]
+    lines = {name: scored(judged, t, recipes[name].confidence if name in recipes else "top", y_test, seconds)
+             for name, t in chosen.items()}
+    table(["rule", "accuracy, %", "speed-up", "left at 1, 2, 3"],
+          [[name, line["accuracy"], line["speedup"], line["left"].tolist()] for name, line in lines.items()])
+    times, accurate = curve(Judged(scores, aside, "margin"), Judged(judged, y_test, "margin"), seconds)
+    plots.curves(lab.work / "early_exit.png", {"digits": (100 * times / times[0], 100 * accurate)},
+                 "time, % of the whole network", "accuracy, %")
+    print(f"\n    accuracy against time: {lab.work / 'early_exit.png'}")
+
+
+if __name__ == "__main__":
+    main(__doc__, RUNS, one_seed, rows, lesson=lesson, quick=QUICK)
