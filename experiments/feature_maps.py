@@ -52,20 +52,20 @@ def trained(images, settings, seed, preprocessing=PREPROCESSING):
     return from_block(net, preprocessing)
 
 
-def matched(backbone, cached, held, test, settings):
+def matched(backbone, cache, held, test, settings):
     """Figures of matching layer by layer: what the paper's plan asks, spelled out.
 
     V of every cached image -> D of a query to the nearest V -> a threshold on held-out images -> hits on test images.
     """
-    T, U_held, U = (Cache.of(backbone, part, settings["layers"], batch=100) for part in (cached, held, test))
+    U_held, U = (Cache.of(backbone, part, settings["layers"], batch=100) for part in (held, test))
     own = backbone.extract(test.module_iter(100, backbone.preprocessing, labels=False)).argmax(axis=1)
-    figures = {"network_accuracy": np.mean(own == test.targets), "cached": len(cached), "held": len(held)}
-    for layer in T.descriptors:
-        nearest = Nearest(T.descriptors[layer])
+    figures = {"network_accuracy": np.mean(own == test.targets), "cached": len(cache.labels), "held": len(held)}
+    for layer, T in cache.descriptors.items():
+        nearest = Nearest(T)
         D_held, number = nearest(U_held.descriptors[layer])
-        wrong = T.labels[number] != held.targets
+        wrong = cache.labels[number] != held.targets
         D, number = nearest(U.descriptors[layer])
-        label = T.labels[number]
+        label = cache.labels[number]
         figures[layer] = {"nearest": np.mean(label == test.targets)}
         for budget in settings["budgets"]:
             hit = -threshold(-D_held, wrong, budget) > D
@@ -81,17 +81,16 @@ def mnist(settings, seed, lab):
     n, m = settings["cached"], settings["held"]
     cached, held, rest = (images.take(np.sort(part)) for part in np.split(order, [n, n + m]))
     backbone = trained(cached, settings, seed)
-    figures = matched(backbone, cached, held, test, settings)
     cache = Cache.of(backbone, cached, settings["layers"], batch=100)
-    for name, layers in (("last", settings["layers"][-1:]), ("layers", settings["layers"])):
-        model = MatchingClassifier(backbone, layers, must_pay=False, batch=100).fit(held, cache=cache)
-        decided = model.decide(test)
-        figures[name] = {"hits": [np.mean(decided.layer == m) for m in range(len(layers))],
-                         "accuracy": np.mean(decided.labels == test.targets), "gain": model.gain_.to_json()}
-    half = model.decide(rest)
-    hit = half.layer >= 0
-    figures["half_labelled"] = {"accuracy": np.mean(half.labels == rest.targets), "hits": hit.mean(),
-                                "wrong_hits": np.mean(hit & (half.labels != rest.targets)), "images": len(rest)}
+    figures = matched(backbone, cache, held, test, settings)
+    model = MatchingClassifier(backbone, settings["layers"], must_pay=False, batch=100).fit(held, cache=cache)
+    for name, images in (("half_labelled", rest), ("layer_by_layer", test)):
+        decided = model.decide(images)
+        hit = decided.layer >= 0
+        figures[name] = {"accuracy": np.mean(decided.labels == images.targets), "hits": hit.mean(),
+                         "hits_by_layer": [np.mean(decided.layer == m) for m in range(len(settings["layers"]))],
+                         "wrong_hits": np.mean(hit & (decided.labels != images.targets)), "images": len(images)}
+    figures["gain"] = model.gain_.to_json()
     return figures
 
 
@@ -101,7 +100,7 @@ def cifar10(settings, seed, lab):
     backbone = backbones.load("inception_small", cut="fc1_output")
     cached = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:settings["cached"]]))
     held, test = unseen.split(1 - settings["held"] / len(unseen), seed)
-    return matched(backbone, cached, held, test, settings)
+    return matched(backbone, Cache.of(backbone, cached, settings["layers"], batch=100), held, test, settings)
 
 
 def caltech101(settings, seed, lab):
@@ -111,7 +110,7 @@ def caltech101(settings, seed, lab):
     backbone = fused.fit(backbones.load("efficientnet_lite0_224"), cached, n_neurons=settings["n_neurons"],
                          seed=seed).predictor.network
     held, test = rest.split(0.5, seed)
-    return matched(backbone, cached, held, test, settings)
+    return matched(backbone, Cache.of(backbone, cached, settings["layers"], batch=100), held, test, settings)
 
 
 def pairs(settings, seed, lab):
@@ -183,7 +182,8 @@ def lesson(lab):
         step(f"{layer}: V = (mu_0, sigma_0, mu_1, ...), mean and deviation of each map", maps=maps[0],
              V=mean_and_deviation(maps)[0], D_of_two_images=distance(*mean_and_deviation(maps)))
         plots.save(maps_figure(maps[0], layer), lab.work / f"{layer}.png")
-    figures = matched(backbone, cached, held, test, settings)
+    cache = Cache.of(backbone, cached, LAYERS)
+    figures = matched(backbone, cache, held, test, settings)
     step("A match where D < t; t is calibrated so that at most a budget of all images gets a wrong label",
          cached=len(cached), held=len(held), test=len(test), network_accuracy=100 * figures["network_accuracy"])
     table(("layer, %", "budget", "hits", "wrong hits", "accuracy"),
@@ -191,7 +191,7 @@ def lesson(lab):
                                    for what in ("hits", "wrong_hits", "accuracy")))
            for layer in figures if layer.endswith("_output") for budget in settings["budgets"]])
     try:
-        MatchingClassifier(backbone, LAYERS[-1:]).fit(held, cache=Cache.of(backbone, cached, LAYERS))
+        MatchingClassifier(backbone, LAYERS[-1:]).fit(held, cache=cache)
     except DoesNotPay as refusal:
         step("Does it pay? hit rate x cost skipped > search cost", refused=str(refusal))
     twos = [part.only(["3", "8"]) for part in (cached, test)]

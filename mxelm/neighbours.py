@@ -144,50 +144,55 @@ def _search(centres, points, rows, k, candidates):
 def _search_one(centres, points, rows):
     """Squared distance and index (len(rows), 1) of the nearest, and whether they are certified.
 
-    Whatever the product's rounding lets be nearest is compared in float64, where that is few.
+    Whatever a product's rounding lets be nearest is compared from differences, where that is few: of a float32 product
+    first, then of a float64 one for the rows that crowd too closely for it.
     """
-    squared, indices, few = np.empty((len(rows), 1)), np.zeros((len(rows), 1), np.int64), np.zeros(len(rows), bool)
-    if np.sqrt(max(points.squares.max(), centres.squares[rows].max())) > _LARGEST32:
-        return squared, indices, few
-    screen = _screen(centres, points, rows)
-    limit = (screen.min(axis=1) + 2 * _screening_error(centres, points, rows)).astype(np.float32)
-    query, reference = np.divmod(np.flatnonzero(screen <= np.nextafter(limit, np.float32(np.inf))[:, None]),
-                                 screen.shape[1])
-    rivals = np.bincount(query, minlength=len(rows))
-    few = rivals <= _RIVALS
-    if few.any():
-        first = np.cumsum(rivals) - rivals
-        place = np.minimum(np.arange(rivals[few].max()), rivals[few, None] - 1)  # the last stands for those missing
-        chosen = reference[first[few, None] + place]
-        squared[few], indices[few] = _best(_squared(centres, points, rows[few], chosen), chosen, 1)
-    return squared, indices, few
+    squared, indices, found = np.empty((len(rows), 1)), np.zeros((len(rows), 1), np.int64), np.zeros(len(rows), bool)
+    small = np.sqrt(max(points.squares.max(), centres.squares[rows].max())) <= _LARGEST32
+    for dtype, unit in ((np.float32, _UNIT32), (np.float64, _UNIT64)) if small else ():
+        left = np.flatnonzero(~found)
+        if not len(left):
+            break
+        screen = _screen(centres, points, rows[left], dtype)
+        limit = (screen.min(axis=1) + 2 * _screening_error(centres, points, rows[left], unit)).astype(dtype)
+        query, reference = np.divmod(np.flatnonzero(screen <= np.nextafter(limit, dtype(np.inf))[:, None]),
+                                     screen.shape[1])
+        rivals = np.bincount(query, minlength=len(left))
+        few = rivals <= _RIVALS
+        if few.any():
+            first = np.cumsum(rivals) - rivals
+            place = np.minimum(np.arange(rivals[few].max()), rivals[few, None] - 1)  # the last stands for those missing
+            chosen, settled = reference[first[few, None] + place], left[few]
+            squared[settled], indices[settled] = _best(_squared(centres, points, rows[settled], chosen), chosen, 1)
+            found[settled] = True
+    return squared, indices, found
 
 
-def _screen(centres, points, rows):
-    """|r|^2 - 2 q.r in float32, (len(rows), n)."""
-    queries = -2 * centres.take(rows).astype(np.float32)
-    if points.factors is not None:
+def _screen(centres, points, rows, dtype=np.float32):
+    """|r|^2 - 2 q.r computed in `dtype`, (len(rows), n)."""
+    queries = -2 * centres.take(rows).astype(dtype)
+    if points.factors is not None and dtype == np.float32:
         screen = queries @ points.rows.T
         screen *= points.factors
     else:
-        screen = np.empty((len(rows), len(points.rows)), np.float32)
+        screen = np.empty((len(rows), len(points.rows)), dtype)
         for part in _slices(points.rows):
-            np.matmul(queries, points.take(part).astype(np.float32).T, out=screen[:, part])
-    screen += points.squares.astype(np.float32)
+            np.matmul(queries, points.take(part).astype(dtype).T, out=screen[:, part])
+    screen += points.squares.astype(dtype)
     return screen
 
 
-def _screening_error(centres, points, rows):
+def _screening_error(centres, points, rows, unit=_UNIT32):
     """Bound of the screened values' error, (len(rows),).
 
-    A dot product of d float32 terms errs by at most about d u |q||r| in any order of summation (u = 2^-24), its
+    A dot product of d terms errs by at most about d u |q||r| in any order of summation (u = 2^-24 in float32), its
     factors' rounding and a division by |r| add up to 4 u |q||r|, and |r|^2 and the sum are rounded once each; products
     below float32's range may vanish altogether.
     """
     d = points.rows.shape[1]
     r = np.sqrt(points.squares.max())
     q = np.sqrt(centres.squares[rows])
-    return 2.02 * (d + 8) * _UNIT32 * q * r + 4 * _UNIT32 * (r * r + q * q) + (d + 4) * 2.0 ** -120
+    return 2.02 * (d + 8) * unit * q * r + 4 * unit * (r * r + q * q) + (d + 4) * 2.0 ** -120
 
 
 def _squared(centres, points, rows, chosen):

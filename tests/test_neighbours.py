@@ -207,3 +207,17 @@ def test_unknown_words_and_unfitting_labels_are_refused():
         vote(np.ones((1, 3)), np.zeros((1, 2), int), 1)
     with pytest.raises(InputError, match="0..1, got 0..2"):
         vote(np.ones((1, 2)), np.array([[0, 2]]), 2)
+
+
+@pytest.mark.parametrize("crowding", [0, 1e-9, 1e-6, 1e-3, 1])
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_the_nearest_of_references_that_crowd(crowding, metric):
+    """What float32 cannot tell apart is decided in float64; copies of one reference by their order."""
+    rng = np.random.default_rng(0)
+    centre = rng.random(20) + 0.5
+    references = centre * (1 + crowding * rng.normal(size=(400, 20)))
+    queries = centre * (1 + crowding * rng.normal(size=(30, 20)))
+    distances, indices = nearest(queries, references, 1, metric)
+    every, order = nearest(queries, references, 400, metric)
+    np.testing.assert_array_equal(indices[:, 0], order[:, 0])
+    np.testing.assert_array_equal(distances[:, 0], every[:, 0])
