@@ -2,19 +2,28 @@
 
     python experiments/benchmarks/exit_cost.py cut        every classifier of GluonCV's zoo, cut at two random operators
     python experiments/benchmarks/exit_cost.py speed      a chain nobody leaves over the whole network; dropping rows
+    python experiments/benchmarks/exit_cost.py ms         milliseconds an image of the lines of the lesson's tables
 
 `cut` builds what can be built offline, at random weights, and compares the chain with the whole network bound without
-fusion, once fused and once not. `speed` runs in turn, whole, chain, whole, chain, ..., and compares medians.
+fusion, once fused and once not. `speed` and `ms` run everything in turn, A B A B ..., and compare medians; `ms` needs
+the cascades that seed 0 of experiments/early_exit.py has left in the same --work.
 """
 import re
+import sys
 from functools import partial
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import early_exit as lesson
 import numpy as np
 from lab import in_turn, main
 from tqdm import tqdm
 
-from mxelm import backbones
+from mxelm import backbones, early_exit
 from mxelm.chain import Chain, unfused
+from mxelm.early_exit.features import features_at
+from mxelm.early_exit.heads import Linear, classifier, head
+from mxelm.early_exit.rules import decide
 from mxelm.errors import MxelmError
 from mxelm.preprocessing import Preprocessing
 from mxelm.reporting import results
@@ -29,13 +38,14 @@ RUNS = {
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
               "batches": [1, 32], "rounds": 15, "leaving": 0.4},  # share of the rows at each exit
+    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 40, "rounds": 2},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
 
 
 def one_seed(run, settings, seed, lab):
     """The figures of one run."""
-    return {"cut": cut_everywhere, "speed": speed}[run](settings, seed, lab)
+    return {"cut": cut_everywhere, "speed": speed, "ms": milliseconds}[run](settings, seed, lab)
 
 
 def cut_everywhere(settings, seed, lab):
@@ -110,24 +120,93 @@ def run(chain, x, kept=()):
             chain.keep(np.arange(kept[number]))
 
 
+def milliseconds(settings, seed, lab):
+    """Mean milliseconds of one image, decisions included, by network and line of the lesson's table."""
+    found = {"decision_us": {batch: decision_us(batch) for batch in (1, 32)}}
+    for name in settings["networks"]:
+        recipe = lesson.RUNS[name]
+        lines, names = {}, ("first", "second", "last")
+        cascades = {line: early_exit.load(lab.work / f"{name}-{line}") for line in lesson.LINES}
+        lines.update(cascades)
+        chain, n_classes = cascades["adaptive"].chain, len(cascades["adaptive"].classes)
+        x, y, _ = lesson.passed(recipe, lab)
+        train, _ = lesson.split(y, recipe, seed)
+        places = [[*recipe["candidates"], "flatten"].index(exit.replace("_output", "")) for exit in chain.exits]
+        forest = [head(classifier("rf").fit(x[m][train], y[train]), n_classes) for m in places]
+        heads = {"lr": cascades["cascaded"].heads, "svm": cascades["adaptive"].heads, "rf": forest,
+                 "ridge": cascades["placed"].heads}
+        for kind, made in heads.items():
+            for where, m in zip(names, (0, len(made) - 2, len(made) - 1)):
+                t = np.where(np.arange(len(made)) == m, -np.inf, np.inf)
+                lines[f"{kind}.{where}"] = early_exit.Cascade(chain, made, t, cascades["placed"].classes)
+        images = [one.asnumpy() for one in test_images(recipe, chain.backbone, settings["images"], lab)]
+        taken = in_turn({line: partial(answer_all, cascade, images) for line, cascade in lines.items()},
+                        settings["rounds"], name)
+        found[name] = {line: 1000 * seconds / len(images) for line, seconds in taken.items()}
+    return found
+
+
+def test_images(recipe, backbone, count, lab):
+    """Single preprocessed images, drawn over all classes."""
+    images = lab.load(recipe["set"])
+    some = images.take(np.linspace(0, len(images) - 1, count).astype(int))
+    return [x for x, _ in some.gluon_loader(1, backbone.preprocessing)]
+
+
+def answer_all(cascade, images):
+    """Each image by itself."""
+    for x in images:
+        cascade.answer(x)
+
+
+def decision_us(batch):
+    """Microseconds an image of pooling, norm, a linear classifier of 101 classes and the decision, at 192 maps."""
+    rng = np.random.default_rng(0)
+    maps = mx.nd.array(rng.random((batch, 192, 7, 7)))
+    linear = Linear(rng.normal(size=(101, 192)), rng.normal(size=101))
+
+    def one():
+        for _ in range(200):
+            decide(linear(features_at(maps)), 0.5, "margin")
+
+    return 1e6 * in_turn({"one": one}, 5)["one"] / 200 / batch
+
+
 def rows(run, settings, seeds, lab):
     """Rows of the kept seeds."""
-    if run == "speed":
-        ratios = {f"exit.chain_overhead.{which}": "overhead" for which in seeds[0]["overhead"]} if seeds else {}
-        made = [results.over_seeds(id, [seed[figure][id.split(".", 2)[2]] for seed in seeds], "ratio", "lower",
-                                   conditions={"gluon_over_symbol": seeds[0]["gluon"][id.split(".", 2)[2]]})
-                for id, figure in ratios.items()]
-        mean = [np.mean(list(seed["compaction"].values())) for seed in seeds]
-        return [*made, results.over_seeds("exit.compaction_over_linear", mean, "ratio", "lower",
-                                          conditions={"by_network": seeds[0]["compaction"]})]
-    worst = [max(seed["fused"].values()) for seed in seeds]
-    count = [len(seed["fused"]) for seed in seeds]
-    return [results.over_seeds("exit.cut_agreement", worst, "ratio", "lower", conditions={
+    return {"cut": cut_rows, "speed": speed_rows, "ms": ms_rows}[run](settings, seeds, lab)
+
+
+def cut_rows(settings, seeds, lab):
+    return [results.over_seeds("exit.cut_agreement", [max(seed["fused"].values()) for seed in seeds], "ratio", "lower",
+                               conditions={
                 "median": float(np.median(list(seeds[0]["fused"].values()))),
                 "within_1e-6": sum(value <= 1e-6 for value in seeds[0]["fused"].values()),
                 "bit_for_bit_unfused": len(seeds[0]["bit_for_bit"])}),
-            results.over_seeds("exit.cut_networks", count, "networks", "higher",
+            results.over_seeds("exit.cut_networks", [len(seed["fused"]) for seed in seeds], "networks", "higher",
                                conditions={"not_built": seeds[0]["failed"]})]
+
+
+def speed_rows(settings, seeds, lab):
+    made = [results.over_seeds(f"exit.chain_overhead.{which}", [seed["overhead"][which] for seed in seeds], "ratio",
+                               "lower", conditions={"gluon_over_symbol": seeds[0]["gluon"][which]})
+            for which in seeds[0]["overhead"]]
+    mean = [np.mean(list(seed["compaction"].values())) for seed in seeds]
+    return [*made, results.over_seeds("exit.compaction_over_linear", mean, "ratio", "lower",
+                                      conditions={"by_network": seeds[0]["compaction"]})]
+
+
+def ms_rows(settings, seeds, lab):
+    made = [results.over_seeds("exit.decision_us", [seed["decision_us"]["1"] for seed in seeds], "us", "lower",
+                               conditions={"batch_32": [seed["decision_us"]["32"] for seed in seeds]})]
+    for name in settings["networks"]:
+        first = seeds[0][name]
+        made += [results.over_seeds(f"exit.{line}.{name}.ms", [seed[name][line] for seed in seeds], "ms", "lower",
+                                    conditions={"over_last_svm": first[line] / first["svm.last"]}) for line in first]
+    if {"lite0", "mobilenet"} <= set(settings["networks"]):
+        made.append(results.over_seeds("exit.smaller.lite0.ms", [seed["mobilenet"]["svm.last"] for seed in seeds], "ms",
+                                       "lower", conditions={"network": "mobilenet run whole, SVM at its last exit"}))
+    return made
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""Paper 4's promises: what each rule's exits accept falsely, and what `risk` harms, over 200 splits of digits.
+
+    python experiments/benchmarks/exit_promise.py promise
+
+Three exits stand for a network's: 16 block means of an image, its middle rows, all of its pixels, rows of L2 norm 1; a
+one-versus-all SVM at each. A split trains and calibrates on 1,078 digits and asks the other 719, so a rate over its
+budget may be the test images' own chance. Source: Savchenko, Algorithm 2; Jazbec et al., Fast yet Safe.
+"""
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import numpy as np
+from lab import main
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from mxelm import early_exit
+from mxelm.early_exit.fitting import fit_rows, thresholds_of
+from mxelm.early_exit.heads import classifier, cross_validated, head
+from mxelm.early_exit.rules import Judged, false_acceptance, path
+from mxelm.pooling import l2_normalised
+from mxelm.reporting import results
+
+RUNS = {"promise": {"splits": 200, "alpha": 0.06, "max_loss": 0.02, "certainty": 0.9, "train": 1078}}
+
+
+def one_seed(run, settings, seed, lab):
+    """Rates over alpha_m by rule, (splits, 2); harm and time over hindsight of risk, (splits,)."""
+    pixels, y = load_digits(return_X_y=True)
+    blocks = pixels.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16)
+    x = [l2_normalised(part.astype(np.float32)) for part in (blocks, pixels[:, 16:48] + 1e-3, pixels)]
+    budget = settings["alpha"] * np.array([1, 2]) / 3
+    recipes = {"paper": ("paper", "held_out"), "conformal": ("conformal", "held_out"), "pac": ("pac", "held_out"),
+               "conformal_cross_validated": ("conformal", "cross_validated")}
+    rates, harmed, spent = {name: [] for name in recipes}, [], []
+    for number in tqdm(range(5 if lab.quick else settings["splits"]), desc="splits"):
+        rows = np.random.default_rng([seed, number]).permutation(len(y))
+        train, test = rows[:settings["train"]], rows[settings["train"]:]
+        for name, (rule, scores) in recipes.items():
+            recipe = early_exit.Recipe("svm", rule, settings["alpha"], scores=scores, weights="paper",
+                                       certainty=settings["certainty"], seed=number)
+            heads, t = fit_rows([part[train] for part in x], y[train], 10, recipe)
+            rates[name].append([(wrong & (s > t[m])).mean() / budget[m] for m in range(2)
+                                for s, wrong in [false_acceptance(heads[m](x[m][test]), y[test])]])
+        loss, time = risked([part[rows] for part in x], y[rows], settings, number)
+        harmed.append(loss)
+        spent.append(time)
+    return {"rates": rates, "harmed": harmed, "over_hindsight": spent}
+
+
+def risked(x, y, settings, seed):
+    """Share of the test images that `risk` harms, and its time over that of thresholds chosen with hindsight."""
+    n = settings["train"]
+    scores = [cross_validated("ridge", part[:n], y[:n], 10, seed=seed) for part in x]
+    recipe = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"],
+                               seed=seed)
+    seconds = [1, 2, 3]
+    t = thresholds_of(scores, y[:n], recipe, seconds)
+    heads = [head(classifier("ridge").fit(part[:n], y[:n]), 10) for part in x]
+    test = Judged([h(part[n:]) for h, part in zip(heads, x)], y[n:], "margin")
+    safe = [one for one in path(test, seconds) if test.harmed(one).mean() <= settings["max_loss"]]
+    best = min(test.seconds(one, seconds) for one in safe)
+    return float(test.harmed(t).mean()), test.seconds(t, seconds) / best
+
+
+def rows(run, settings, seeds, lab):
+    """Rows of the first kept seed, whose splits are the n."""
+    splits = settings["splits"]
+    made = [results.row(f"exit.far.{rule}", float(np.mean(seeds[0]["rates"][rule])), "ratio", "lower",
+                        std=float(np.std(np.mean(seeds[0]["rates"][rule], axis=1), ddof=1)), n=splits,
+                        conditions={"unit": "false acceptance rate over alpha_m, mean of two exits",
+                                    "over_alpha": float((np.array(seeds[0]["rates"][rule]) > 1).mean())})
+            for rule in seeds[0]["rates"]]
+    harmed = np.array(seeds[0]["harmed"])
+    return [*made, results.row("exit.promise.risk", 100 * float((harmed > settings["max_loss"]).mean()), "%", "lower",
+                               n=splits, conditions={"mean_harm": float(harmed.mean()), "allowed": settings["max_loss"],
+                                                     "time_over_hindsight": float(np.mean(seeds[0]["over_hindsight"])),
+                                                     "promised": 100 * (1 - settings["certainty"])})]
+
+
+if __name__ == "__main__":
+    main(__doc__, RUNS, one_seed, rows)
