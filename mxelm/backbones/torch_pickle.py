@@ -1,23 +1,23 @@
 """PyTorch's `.pth` files as NumPy arrays, without PyTorch and without running anything that the file asks to run.
 
-A `.pth` is a pickle, and a pickle is a program. This reader lets that program name three things: an ordered
-dictionary, "a tensor is this part of that storage", and the kinds of storage. All three are stand-ins that only
-write down what was said; whether offsets, sizes and strides make sense is checked afterwards, on plain numbers.
+A `.pth` is a pickle. This reader lets it name three things: an ordered dictionary, "a tensor is this part of that
+storage", and the kinds of storage. All three are stand-ins (see mxelm.pickles); whether offsets, sizes and strides make
+sense is checked afterwards, on plain numbers. Tensors of one storage share its memory, as they do in PyTorch.
 
 Format: torch/serialization.py of PyTorch 1.5 (`_legacy_save`: five pickles, then the storages' bytes) and of 1.6 and
 later (a zip archive of data.pkl and data/KEY).
 """
 import io
 import math
-import pickle
 import struct
-import zipfile
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 
+from mxelm.archives import open_stored
 from mxelm.errors import FileError
+from mxelm.files import read_bytes
+from mxelm.pickles import Names, StandIn, Unpickler
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -27,19 +27,11 @@ STORAGE_DTYPES = {
     "ShortStorage": "<i2", "CharStorage": "|i1", "ByteStorage": "|u1", "BoolStorage": "|b1",
 }
 
+_MOST_AXES = 32
 _Storage = namedtuple("_Storage", "key dtype length")
 
 
-class _Names(dict):
-    """Stands in for collections.OrderedDict; drops the attributes that a module's state carries (`_metadata`)."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state):
-        """Ignore the state; also keeps the pickle from setting attributes of this class itself."""
-
-
-class _Tensor(namedtuple("_Tensor", "storage offset size stride")):
+class _Tensor(StandIn, namedtuple("_Tensor", "storage offset size stride")):
     """Stands in for torch._utils._rebuild_tensor_v2: what the pickle says of a tensor, not looked at yet."""
 
     __slots__ = ()
@@ -47,8 +39,9 @@ class _Tensor(namedtuple("_Tensor", "storage offset size stride")):
     def __new__(cls, storage, offset, size, stride, *_grad_and_hooks):
         return super().__new__(cls, storage, offset, size, stride)
 
-    def __setstate__(self, state):
-        """Ignore the state; also keeps the pickle from setting attributes of this class itself."""
+
+_NAMES = {("collections", "OrderedDict"): Names, ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+          **{("torch", kind): dtype for kind, dtype in STORAGE_DTYPES.items()}}
 
 
 def read(path):
@@ -58,10 +51,7 @@ def read(path):
     Raises FileError for a file that is missing, damaged or of another format, that names anything but tensors (the
     forbidden global is named, and not run), or whose tensors reach beyond their storage.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
+    content = read_bytes(path)
     # zipfile.is_zipfile would also take a legacy file that merely ends like an archive
     reader = _read_zip if content.startswith(b"PK\x03\x04") else _read_legacy
     try:
@@ -73,36 +63,25 @@ def read(path):
         raise FileError(f"{path} is damaged or no file of PyTorch: {str(error) or type(error).__name__}") from None
 
 
-class _TensorsOnly(pickle._Unpickler):
-    """An unpickler to which only tensors exist; remembers the storages that the pickle refers to.
-
-    The one written in Python: its memo is a dictionary. The one in C keeps an array as long as the highest number
-    that the pickle uses, so that five bytes can ask for 32 GB. For the same reason it knows no bytearray, which is
-    made as long as the pickle says before its content is looked for.
-    """
-
-    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
+class _TensorsOnly(Unpickler):
+    """An unpickler to which only tensors exist; remembers the storages that the pickle refers to."""
 
     def __init__(self, path, file):
-        super().__init__(file)
+        super().__init__(file, _NAMES)
         self.path = path
         self.storages = {}
 
     def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return _Names
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _Tensor
-        if module == "torch" and name in STORAGE_DTYPES:
-            return STORAGE_DTYPES[name]
-        raise FileError(f"{self.path} asks for {module}.{name}, which is no tensor: not read; "
-                        "use a file that holds a plain dictionary of tensors")
+        if (module, name) not in _NAMES:
+            raise FileError(f"{self.path} asks for {module}.{name}, which is no tensor: not read; "
+                            "use a file that holds a plain dictionary of tensors")
+        return _NAMES[module, name]
 
     def persistent_load(self, pid):
         kind, dtype, key, _location, length, *view = pid if isinstance(pid, tuple) else (None,) * 5
         if (kind != "storage" or dtype not in STORAGE_DTYPES.values() or not isinstance(key, str)
                 or not _is_count(length) or view not in ([], [None])):
-            raise FileError(f"{self.path} refers to storage {key!r} in a way that torch.save does not: not read")
+            raise FileError(f"{self.path} refers to a storage in a way that torch.save does not: not read")
         storage = _Storage(key, dtype, length)
         if self.storages.setdefault(key, storage) != storage:
             raise FileError(f"{self.path} describes its storage {key!r} in two ways")
@@ -123,7 +102,7 @@ def _read_legacy(path, content):
     tensors, storages = load()
     keys, _ = load()
     _require_names(path, tensors)
-    if sorted(keys) != sorted(storages):
+    if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise FileError(f"{path} is damaged: it lists {len(keys)} storages and its tensors need {len(storages)}")
     raw = {}
     for key in keys:
@@ -138,29 +117,20 @@ def _read_legacy(path, content):
 
 
 def _read_zip(path, content):
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with open_stored(io.BytesIO(content), path) as archive:
         pickles = [name for name in archive.namelist() if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise FileError(f"{path} holds {len(pickles)} members named data.pkl where a file of PyTorch holds one")
         root = pickles[0][:-len("data.pkl")]
-        if (f"{root}byteorder" in archive.namelist()
-                and _member(path, archive, f"{root}byteorder", len(b"little")) != b"little"):
+        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
             raise FileError(f"{path} was written on a big-endian machine: save it again on a little-endian one")
-        unpickler = _TensorsOnly(path, io.BytesIO(_member(path, archive, pickles[0], len(content))))
+        unpickler = _TensorsOnly(path, io.BytesIO(archive.read(pickles[0])))
         tensors = unpickler.load()
         _require_names(path, tensors)
         raw = {}
         for key, storage in unpickler.storages.items():
-            n_bytes = storage.length * np.dtype(storage.dtype).itemsize
-            raw[key] = _numbers(path, storage, _member(path, archive, f"{root}data/{key}", n_bytes))
+            raw[key] = _numbers(path, storage, archive.read(f"{root}data/{key}"))
     return tensors, raw
-
-
-def _member(path, archive, name, limit):
-    """A member's bytes; a member that says it is longer than `limit` is not inflated."""
-    if archive.getinfo(name).file_size > limit:
-        raise FileError(f"{path} is damaged: its member {name} is longer than it should be")
-    return archive.read(name)
 
 
 def _require_names(path, tensors):
@@ -168,22 +138,23 @@ def _require_names(path, tensors):
         raise FileError(f"{path} holds a {type(tensors).__name__.strip('_')}, not a dictionary of tensors")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-            raise FileError(f"{path} holds {name!r}, which is no named tensor; save the module's state_dict() alone")
+            raise FileError(f"{path} holds {name[:80]!r}, no named tensor: save the module's state_dict() alone")
 
 
 def _numbers(path, storage, raw):
     if len(raw) != storage.length * np.dtype(storage.dtype).itemsize:
         raise FileError(f"{path} is damaged: storage {storage.key!r} should have {storage.length} numbers and ends "
                         f"after {len(raw)} bytes")
-    return np.frombuffer(raw, storage.dtype)
+    return np.frombuffer(bytearray(raw), storage.dtype)
 
 
 def _array(path, name, tensor, storages):
-    """The part of a storage that a tensor names, copied; strides are in elements."""
+    """The part of a storage that a tensor names; strides are in elements."""
     storage, offset, size, stride = tensor
     if not (isinstance(storage, _Storage) and _is_count(offset) and isinstance(size, tuple)
-            and isinstance(stride, tuple) and len(size) == len(stride) and all(map(_is_count, size + stride))):
-        raise FileError(f"{path}: tensor {name!r} has offset {offset!r}, size {size!r} and stride {stride!r}: damaged")
+            and isinstance(stride, tuple) and len(size) == len(stride) <= _MOST_AXES
+            and all(map(_is_count, size + stride))):
+        raise FileError(f"{path}: tensor {name!r} has an offset, a size or strides that cannot be: damaged")
     numbers = storages[storage.key]
     n_elements = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if n_elements else offset - 1
@@ -194,8 +165,8 @@ def _array(path, name, tensor, storages):
     if not n_elements:
         return np.empty(size, numbers.dtype)
     strides = [step * numbers.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(numbers[offset:], size, strides, writeable=False).copy()
+    return np.lib.stride_tricks.as_strided(numbers[offset:], size, strides)
 
 
 def _is_count(value):
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63

@@ -1,5 +1,6 @@
 """mxelm.backbones.torch_pickle: tensors as written, nothing run, nothing read beyond its bounds."""
 import collections
+import io
 import os
 import pickle
 import struct
@@ -14,6 +15,7 @@ from torch_files import KINDS, Storage, Tensor, legacy, whole, zipped
 
 from mxelm.backbones import torch_pickle
 from mxelm.errors import FileError
+from mxelm.pickles import Names
 
 FORMATS = pytest.mark.parametrize("write", [legacy, zipped])
 
@@ -128,7 +130,7 @@ def test_what_is_allowed_cannot_be_changed(read, allowed, state):
     body = b"\x80\x02c" + allowed.replace(" ", "\n").encode() + b"\n" + state + b"b."
     with pytest.raises(FileError):
         read(body)
-    assert not any(hasattr(stand_in, "foo") for stand_in in (torch_pickle._Names, torch_pickle._Tensor))
+    assert not any(hasattr(stand_in, "foo") for stand_in in (Names, torch_pickle._Tensor))
 
 
 @pytest.mark.parametrize("offset, size, stride", [
@@ -200,7 +202,7 @@ def test_a_flipped_bit_in_a_zip_member(read):
 def test_a_member_that_inflates_beyond_its_storage(read):
     tensor = whole("0", np.zeros(10**6))
     tensor.says[0].length, tensor.says = 1, (tensor.says[0], 0, (1,), (1,))
-    with pytest.raises(FileError, match="longer than it should be"):
+    with pytest.raises(FileError, match="compressed or longer than they should be"):
         read(zipped({"x": tensor}, compression=zipfile.ZIP_DEFLATED))
 
 
@@ -214,6 +216,41 @@ def test_a_few_bytes_that_ask_for_much_memory_do_not_get_it(read, asking):
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
+
+
+TWICE = b")" + b"".join(b"q\0h\0h\0\x86" for _ in range(45))  # a tuple of two of a tuple of two ...: 2^45 leaves
+
+
+@pytest.mark.parametrize("body", [
+    b"}" + TWICE + b"K\1s", b"}" + b")" + b"2\x86" * 45 + b"K\1s", TWICE + b"Q",
+    b"(X\7\0\0\0storagectorch\nFloatStorage\n" + TWICE + b"X\3\0\0\0cpuK\1tQ",
+    b"}X\1\0\0\0xctorch._utils\n_rebuild_tensor_v2\n(NK\0" + TWICE + b")\x89NtRs", b"}X\1\0\0\0x" + TWICE + b"s"])
+def test_what_unfolds_without_end_is_never_unfolded(read, body):
+    with pytest.raises(FileError):
+        read(b"\x80\2" + body + b".")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a/data.pkl", b"\x80\2" + body + b".")
+    with pytest.raises(FileError):
+        read(archive.getvalue())
+
+
+def test_many_tensors_of_one_storage_take_its_memory_once(read):
+    storage = Storage("0", np.arange(1 << 16, dtype=np.float32))
+    content = zipped({f"w{i}": Tensor(storage, 0, (1 << 16,), (1,)) for i in range(400)})
+    tracemalloc.start()
+    try:
+        found = read(content)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20  # copies would take 105 MB
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 400 and np.array_equal(found["w399"], storage.array)
+
+
+@pytest.mark.parametrize("size, stride", [((1 << 62,) * 500, (1,) * 500), ((1,) * 100_000, (1,) * 100_000)])
+def test_sizes_without_end_are_refused_before_they_are_multiplied(read, size, stride):
+    with pytest.raises(FileError, match="tensor 'x' has an offset"):
+        read(zipped({"x": Tensor(Storage("0", np.zeros(6)), 0, size, stride)}))
 
 
 def test_big_endian_files(read):

@@ -1,4 +1,5 @@
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -59,6 +60,44 @@ def test_a_cut_or_damaged_binary_batch_is_refused_by_name(tmp_path, batches):
     path.unlink()
     with pytest.raises(FileError, match=r"lacks data_batch_3\.bin"):
         load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("labels", [list, np.asarray, lambda labels: np.asarray(labels, ">i4")])
+def test_pickles_of_every_age_are_read(tmp_path, batches, protocol, labels):
+    content = {b"data": np.asfortranarray(batches["test_batch"][1].transpose(0, 3, 1, 2).reshape(ROWS, -1)),
+               b"labels": labels(batches["test_batch"][0].tolist())}
+    write_pickles(tmp_path / "set", batches)
+    (tmp_path / "set" / "test_batch").write_bytes(pickle.dumps(content, protocol))
+    data = load(tmp_path / "set", split="test")
+    assert np.array_equal(data.source.images, batches["test_batch"][1])
+    assert data.targets.tolist() == batches["test_batch"][0].tolist()
+
+
+def test_a_pickle_of_python_2_is_read(tmp_path, batches):
+    labels, images = batches["test_batch"]
+    raw = images.transpose(0, 3, 1, 2).tobytes()
+    dtype = b"cnumpy\ndtype\n(U\2u1K\0K\1tR(K\3U\1|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    array = (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1(K\3M\0\x0ct" + dtype
+             + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb")
+    write_pickles(tmp_path / "set", batches)
+    (tmp_path / "set" / "test_batch").write_bytes(
+        b"\x80\2}q\1(U\6labelsq\2](" + b"".join(b"K" + bytes([n]) for n in labels) + b"eU\4dataq\3" + array + b"u.")
+    data = load(tmp_path / "set", split="test")
+    assert np.array_equal(data.source.images, images) and data.targets.tolist() == labels.tolist()
+
+
+OBJECTS = b"cnumpy\ndtype\n(U\2O8K\0K\1tR(K\3U\1|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+
+
+@pytest.mark.parametrize("labels", [
+    b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1(K\3t" + OBJECTS + b"\x89U\x18" + b"A" * 24
+    + b"tb", b"cnumpy\nndarray\n(I8589934592\ntR", b"]" + b"q\0h\0h\0\x86" * 45 + b"\x85", b"](" + b"]" * 3 + b"e"])
+def test_arrays_of_pointers_and_of_any_size_are_never_made(tmp_path, batches, labels):
+    write_pickles(tmp_path / "set", batches)
+    (tmp_path / "set" / "test_batch").write_bytes(b"\x80\2}(U\6labels" + labels + b"U\4dataK\1u.")
+    with pytest.raises(FileError, match="test_batch is not a whole CIFAR-10 batch"):
+        load(tmp_path / "set", split="test")
 
 
 class _Evil:
