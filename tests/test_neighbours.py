@@ -184,7 +184,7 @@ def test_votes():
 @pytest.mark.parametrize("queries, references, k, message", [
     (np.ones((2, 3)), np.ones((4, 3)), 5, "number of references, 4; got 5"),
     (np.ones((2, 3)), np.ones((4, 3)), 0, "got 0"),
-    (np.ones((2, 3)), np.ones((4, 3)), 1.5, "k must be an integer"),
+    (np.ones((2, 3)), np.ones((4, 3)), 1.5, "must be a whole number from 1 to 4, got 1.5"),
     (np.ones((2, 3)), np.ones((4, 2)), 1, "3 columns and references 2"),
     (np.ones((0, 3)), np.ones((4, 3)), 1, "queries must be a matrix"),
     (np.ones((2, 3)), np.ones((0, 3)), 1, "references must be a matrix"),

@@ -51,7 +51,7 @@ class Entry:
 def status(row, published):
     """The status of one figure, from our row and the printed one (either may be None).
 
-    - *cannot be had*: our row has no value, and says why.
+    - *cannot be had*: our row has no value, or there is none, and the row or the printed figure says why.
     - *measured*: the papers print no number for it.
     - *not comparable*: the printed number cannot be set beside a measurement; its note says why.
     - *not measured yet*: printed, comparable, and no row of ours.
@@ -60,7 +60,7 @@ def status(row, published):
     - *consistent with*: |ours - paper's| is within e and the scatter together (see `told_apart`).
     - *exceeds*: further away, on the better side. *differs*: further away, on the worse side, or `better` is "none".
     """
-    if row is not None and row["value"] is None:
+    if row is not None and row["value"] is None or row is None and published.why_not:
         return "cannot be had"
     if published is None or published.value is None:
         return "measured" if row is not None else "not measured yet"
@@ -218,6 +218,8 @@ def _remarks(row, published):
         remarks.append(f"the paper {_claim(published)}")
     elif published and published.note:
         remarks.append(f"the paper's figure: {published.note}")
+    if published and published.why_not:
+        remarks.append(published.why_not)
     if row and "measured_on" in row["conditions"]:
         origin = row["conditions"]["measured_on"]
         remarks.append(f"measured on {_machine(origin['machine'])} {_versions(origin['versions'])}".rstrip())

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mxelm.cli import main
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.engine import build
 
 SMALL = build.Plan(filters=(6, 8), bits=(8, 8, 8), n_dims=4, n_components=40, n_subclasses=2, rounds=1, polish=1)
@@ -18,7 +18,7 @@ SMALL = build.Plan(filters=(6, 8), bits=(8, 8, 8), n_dims=4, n_components=40, n_
 def run(capsys, monkeypatch):
     """A function: what a command prints, as JSON if asked for, or its sentence on stderr where it must fail."""
     monkeypatch.setattr(build, "PLANS", {1: SMALL})
-    monkeypatch.setattr(kernels, "PATCHES", 5000)
+    monkeypatch.setattr(banks, "PATCHES", 5000)
 
     def call(*arguments, code=0):
         try:

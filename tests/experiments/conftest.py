@@ -13,8 +13,8 @@ def knn_slicing(monkeypatch):
     """The script, with fewer patches for its k-means kernels."""
     import knn_slicing
 
-    from mxelm.knn_slicing import kernels
-    monkeypatch.setattr(kernels, "PATCHES", 2000)
+    from mxelm.knn_slicing import banks
+    monkeypatch.setattr(banks, "PATCHES", 2000)
     return knn_slicing
 
 

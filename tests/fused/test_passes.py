@@ -183,8 +183,8 @@ def test_killed_process_resumes_bit_for_bit(tiny_checkpoint, image_folder, tmp_p
 
 def test_a_full_disk_loses_nothing(tiny_backbone, dataset, projection, tmp_path, monkeypatch):
     import errno
+    import zipfile
 
-    from mxelm import files
     path = tmp_path / "a.state"
     state, _ = accumulate(tiny_backbone, dataset, projection, save=path)
     before = path.read_bytes()
@@ -192,7 +192,7 @@ def test_a_full_disk_loses_nothing(tiny_backbone, dataset, projection, tmp_path,
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.zipfile.ZipFile, "writestr", full)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     with pytest.raises(FileError, match="No space left"):
         state.save(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.state"]

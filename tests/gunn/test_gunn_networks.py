@@ -213,11 +213,11 @@ def test_batch_normalisation(build, momentum, epsilon):
 # what is refused
 
 @pytest.mark.parametrize("build, told", [
-    (lambda: gunn15(1), "two classes or more, a whole number, got 1"),
-    (lambda: original_gunn15(0), "two classes or more, a whole number, got 0"),
-    (lambda: original_gunn18(1), "two classes or more, a whole number, got 1"),
-    (lambda: gunn15(2.5), "two classes or more, a whole number, got 2.5"),
-    (lambda: original_gunn15("3"), "a whole number, got '3'"),
+    (lambda: gunn15(1), "classes must be a whole number of at least 2, got 1"),
+    (lambda: original_gunn15(0), "classes must be a whole number of at least 2, got 0"),
+    (lambda: original_gunn18(1), "classes must be a whole number of at least 2, got 1"),
+    (lambda: gunn15(2.5), "classes must be a whole number of at least 2, got 2.5"),
+    (lambda: original_gunn15("3"), "classes must be a whole number of at least 2, got '3'"),
     (lambda: gunn15(3, seed=-1), "a seed is a whole number from 0 to 4294967295, got -1"),
     (lambda: gunn15(3, "softmax"), "head 'softmax' is not known: use printed or plain"),
     (lambda: gunn15(3, layer="slow"), "layer 'slow' is not known: use step-by-step, fast, sunn"),

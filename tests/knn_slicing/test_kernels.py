@@ -11,7 +11,7 @@ from mxelm.knn_slicing.kernels import Kernels
 
 @pytest.fixture(autouse=True)
 def few_patches(monkeypatch):
-    monkeypatch.setattr(kernels, "PATCHES", 4000)
+    monkeypatch.setattr(banks, "PATCHES", 4000)
 
 
 @pytest.fixture(scope="module")

@@ -94,8 +94,9 @@ def test_every_figure_stands_once_under_its_paper():
     for id in [*(figure.id for figure in PUBLISHED), *(r["id"] for r in rows)]:
         assert text.count(f"`{id}`") == 1
     sections = {part.splitlines()[0]: part for part in text.split("\n## ")[1:]}
-    assert [title.split(":")[0] for title in sections] == ["Paper 1", "Paper 2", "Paper 3", "Models and weights",
-                                                           "Other measurements", "Machines and versions"]
+    assert [title.split(":")[0] for title in sections] == ["Paper 1", "Paper 2", "Paper 3", "Paper 4",
+                                                           "Models and weights", "Other measurements",
+                                                           "Machines and versions"]
     assert "`models.a`" in sections["Models and weights"] and "`unheard_of.b`" in sections["Other measurements"]
     assert text.count("a CPU, 2 cores, 8 GB; numpy 1.26.4") == 1
 

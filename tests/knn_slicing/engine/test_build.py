@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mxelm.errors import InputError
-from mxelm.knn_slicing import kernels
+from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.engine import build
 from mxelm.knn_slicing.engine.classifier import Engine
 
@@ -30,7 +30,7 @@ def signs(n, seed):
 @pytest.fixture(scope="module", autouse=True)
 def few_patches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "PATCHES", 5000)
+        patch.setattr(banks, "PATCHES", 5000)
         yield
 
 

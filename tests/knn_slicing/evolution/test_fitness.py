@@ -238,8 +238,8 @@ def test_votes_of_whole_matrices():
 @pytest.mark.parametrize("change, message", [
     ({"images": np.zeros((450, 28, 28))}, "uint8"), ({"labels": np.zeros(3, int)}, "one for each of 450"),
     ({"labels": np.zeros(450, int)}, "one class"), ({"k": 299}, "k must be"),
-    ({"k": 0}, "k must be an integer"), ({"k": 2.5}, "k must be an integer"), ({"threads": 0}, "threads"),
-    ({"kind": "f1"}, "accuracy, nca"), ({"metric": "l1"}, "l2, cosine"), ({"conv1": "pool2"}, "pool1, conv2"),
+    ({"k": 0}, "k .*got 0"), ({"k": 2.5}, "k .*got 2.5"), ({"threads": 0}, "threads"),
+    ({"kind": "f1"}, "accuracy or nca"), ({"metric": "l1"}, "l2 or cosine"), ({"conv1": "pool2"}, "pool1 or conv2"),
     ({"references": np.array([1, 1])}, "each once"), ({"references": np.array([450])}, "0..449"),
     ({"references": np.array([], int)}, "one or more")])
 def test_what_cannot_be_used(digits, change, message):

@@ -243,13 +243,13 @@ def test_conv1_comes_before_conv2_and_numbers_may_be_numpys(fitness, start):
 
 @pytest.mark.parametrize("change, message", [
     ({"method": "ga"}, "cma"), ({"mode": "both"}, "serial, parallel"), ({"layers": ("conv3",)}, "conv3"),
-    ({"layers": ()}, "conv1, conv2"), ({"generations": 0}, "generations must be .* from 1"),
+    ({"layers": ()}, "conv1, conv2"), ({"generations": 0}, "generations must be .* at least 1"),
     ({"population": 2}, "4 or more"),
     ({"sigma": 0}, "sigma"), ({"n_queries": 121}, "121"), ({"validation": QUERIES[:2]}, "validation"),
     ({"validation": np.arange(440, 460)}, "validation images must be indices in 0..449"),
-    ({"validation": []}, "validation images must be a list"), ({"filters": 0}, "filters must be a whole number from 1"),
+    ({"validation": []}, "validation images must be a list"), ({"filters": 0}, "filters must be .* at least 1"),
     ({"filters": 6}, "first 6 filters were asked for, but there are 5"),
-    ({"sweeps": 1.5}, "sweeps must be .* got 1.5"), ({"seed": -1}, "seed must be a whole number from 0")])
+    ({"sweeps": 1.5}, "sweeps must be .* got 1.5"), ({"seed": -1}, "seed must be a whole number of at least 0")])
 def test_plans_that_cannot_be_run(fitness, start, change, message):
     with pytest.raises(InputError, match=message):
         evolve(start, fitness, QUERIES, **change)
