@@ -36,6 +36,15 @@ def test_what_is_accepted_falsely_is_the_best_other_class():
     np.testing.assert_array_equal(wrong, [False, True, False, True])
 
 
+def test_the_documents_example_by_hand():
+    y = np.array([0, 0, 1, 1, 2])
+    first = np.array([[0.9, -0.4, -0.8], [0.2, 0.1, -0.6], [-0.5, 0.7, -0.2], [0.4, 0.3, -0.9], [-0.7, -0.3, 0.6]])
+    second = np.array([[1, 0.5, 0], [1, 0.2, 0], [-2, 1, 0], [-1, 1, -0.1], [-0.6, -1, 1]])
+    t = far_thresholds([first, second, second], y, 0.6, rule="paper")
+    np.testing.assert_array_equal(t, [0.4, 0.2, -np.inf])
+    np.testing.assert_array_equal(decide(first, t[0])[2], [True, False, True, False, True])
+
+
 def test_too_few_images_leave_nobody_and_say_so(caplog):
     scores = [np.random.default_rng(0).normal(size=(20, 3))] * 3
     found = far_thresholds(scores, np.zeros(20, int), 0.01, names=["first", "second", "third"])
