@@ -1,90 +1,63 @@
-"""The fast forms of gradual layers against the step-by-step ones: `python experiments/gunn.py speed` calls this.
+"""Paper 3: the fast forms of gradual layers against the step-by-step ones, time and memory.
+
+    python experiments/benchmarks/gunn_speed.py network     a training step of the report's network
+    python experiments/benchmarks/gunn_speed.py layers      forward and backward of the original's layers
+    python experiments/benchmarks/gunn_speed.py memory      the peak of a training step of the report's network
 
 Each case runs in a process of its own, one thread, both forms in turn; medians of CPU-seconds. A form is run as Gluon
 runs it (`imperative`), after `hybridize()` (`hybridized`), and with `static_alloc` and `static_shape` as well
-(`static`). The rows give the second, their conditions the others too.
+(`static`). The rows give the second, their conditions the others too. The step-by-step form needs about 5 GB.
 """
-import json
-import os
-import signal
-import subprocess
 import sys
 import time
+from pathlib import Path
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is to be said of ctrl-c, who started this process says
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where the lab is
 
-from timing import in_turn, memory_mb
+from lab import in_a_process, in_turn, main, memory
 
 from mxelm import gunn
-from mxelm.errors import EnvironmentProblem
 from mxelm.gunn.networks import HE_NORMAL
 from mxelm.reporting import results
 from mxelm.runtime import mx
 
 FORMS = ("step-by-step", "fast")
 MODES = {"imperative": None, "hybridized": {}, "static": {"static_alloc": True, "static_shape": True}}
-CASES = {"network": {"what": "a training step of the report's network", "batch": 5},
-         "layers": {"what": "forward and backward of the original's layers: 240 channels of 32x32 pixels, 300 of "
-                            "16x16, 360 of 8x8", "batch": 50}}
-QUICK = {"network": {"what": "forward and backward of one of the report's layers: 240 channels of 8x8", "batch": 1},
-         "layers": {"what": "forward and backward of one of the original's layers: 240 channels of 8x8", "batch": 1}}
+RUNS = {
+    "network": {"what": "a training step of the report's network", "batch": 5, "rounds": 5},
+    "layers": {"what": "forward and backward of the original's layers: 240 channels of 32x32 pixels, 300 of 16x16, 360 "
+                       "of 8x8", "batch": 50, "rounds": 5},
+    "memory": {"what": "a training step of the report's network", "batch": 5},
+}
+QUICK = {"batch": 1, "rounds": 1, "what": "forward and backward of one layer: 240 channels of 8x8"}
 
 
-def run(args):
-    """Rows of time and memory: step by step over fast."""
-    cases = QUICK if args.quick else CASES
-    rows = []
-    for prefix, case in (("gunn", "network"), ("gunn.original", "layers")):
-        seconds = {mode: child("times", case, mode, args.quick) for mode in MODES}
-        ratios = {mode: s["step-by-step"] / s["fast"] for mode, s in seconds.items()}
-        rows.append(results.row(f"{prefix}.fast_speedup", ratios["hybridized"], "ratio", "higher", command=args.command,
-                                conditions={**cases[case], "mode": "hybridized", "speedups": ratios,
-                                            "cpu_seconds": seconds, "threads": 1}))
-    return [*rows, memory_row(args)]
+def one_seed(run, settings, seed, lab):
+    if run == "memory":
+        return {mode: {form: in_a_process(peak, settings, form, mode, lab.quick) for form in FORMS} for mode in MODES}
+    return {mode: in_a_process(times, run, settings, mode, lab.quick) for mode in MODES}
 
 
-def memory_row(args):
-    """The row of the peak memory of a training step."""
-    peaks = {mode: {form: child("peak", "network", [form, mode], args.quick) for form in FORMS} for mode in MODES}
-    ratios = {mode: mb["step-by-step"] / mb["fast"] for mode, mb in peaks.items()}
-    return results.row("gunn.fast_memory_ratio", ratios["hybridized"], "ratio", "higher", command=args.command,
-                       conditions={**(QUICK if args.quick else CASES)["network"], "mode": "hybridized",
-                                   "ratios": ratios, "peak_mb_above_the_network": peaks})
-
-
-def child(what, case, which, quick):
-    """`times` (of a mode) or `peak` (of a form and a mode) of a case, measured in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, json.dumps([what, case, which, quick])]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise EnvironmentProblem(f"{what} of {case}, {which}, ended with code {done.returncode}: the step-by-step form "
-                                 "needs about 5 GB of memory")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def times(case, mode, quick):
+def times(case, settings, mode, quick):
     """Median CPU-seconds of a step, dict of form -> float; the first round is not counted."""
-    steps = {form: STEPS[case](form, MODES[mode], quick) for form in FORMS}
-    return in_turn(steps, 1 if quick else 5, f"{case}, {mode}", time.process_time)
+    step = {"network": network_step, "layers": originals_step}[case]
+    steps = {form: step(form, MODES[mode], settings["batch"], quick) for form in FORMS}
+    return in_turn(steps, settings["rounds"], f"{case}, {mode}", clock=time.process_time)
 
 
-def peak(case, which, quick):
-    """Peak memory of one step of (form, mode) above that of the process with its network, MB."""
-    form, mode = which
-    step = STEPS[case](form, MODES[mode], quick)
-    before = memory_mb("VmRSS")
+def peak(settings, form, mode, quick):
+    """Peak memory of one step above that of the process with its network, MB."""
+    step = network_step(form, MODES[mode], settings["batch"], quick)
+    before = memory("VmRSS")
     step()
-    return memory_mb("VmHWM") - before
+    return (memory("VmHWM") - before) / 2**20
 
 
-def network_step(form, compiled, quick):
-    """A callable: one training step of the report's network."""
+def network_step(form, compiled, batch, quick):
+    """A callable: one training step of the report's network; quick: forward and backward of one of its layers."""
     if quick:
-        layer = {"step-by-step": gunn.Gunn2D, "fast": gunn.FastGunn2D}[form](240)
-        return layers_step([(layer, 8)], compiled, QUICK["network"]["batch"])
-    network, batch = gunn.gunn15(3, "plain", form), CASES["network"]["batch"]
+        return layers_step([({"step-by-step": gunn.Gunn2D, "fast": gunn.FastGunn2D}[form](240), 8)], compiled, batch)
+    network = gunn.gunn15(3, "plain", form)
     if compiled is not None:
         network.hybridize(**compiled)
     trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)
@@ -100,11 +73,11 @@ def network_step(form, compiled, quick):
     return step
 
 
-def originals_step(form, compiled, quick):
-    """A callable: forward and backward of the original's three layers."""
+def originals_step(form, compiled, batch, quick):
+    """A callable: forward and backward of the original's three layers; quick: of one."""
     layer = {"step-by-step": gunn.OriginalGunn, "fast": gunn.FastOriginalGunn}[form]
     layers = [(layer(n, K=12), size) for n, size in ([(240, 8)] if quick else [(240, 32), (300, 16), (360, 8)])]
-    return layers_step(layers, compiled, (QUICK if quick else CASES)["layers"]["batch"])
+    return layers_step(layers, compiled, batch)
 
 
 def layers_step(layers, compiled, batch):
@@ -126,8 +99,17 @@ def layers_step(layers, compiled, batch):
     return step
 
 
-STEPS = {"network": network_step, "layers": originals_step}
+def rows(run, settings, seeds, lab):
+    """The ratio of step by step over fast, hybridized; the other modes' in the conditions."""
+    last = seeds[-1].figures
+    ratios = {mode: found["step-by-step"] / found["fast"] for mode, found in last.items()}
+    values = [seed["hybridized"]["step-by-step"] / seed["hybridized"]["fast"] for seed in seeds]
+    id, told = {"network": ("gunn.fast_speedup", {"speedups": ratios, "cpu_seconds": last, "threads": 1}),
+                "layers": ("gunn.original.fast_speedup", {"speedups": ratios, "cpu_seconds": last, "threads": 1}),
+                "memory": ("gunn.fast_memory_ratio", {"ratios": ratios, "peak_mb_above_the_network": last})}[run]
+    return [results.over_seeds(id, values, "ratio", "higher",
+                               conditions={**settings, "mode": "hybridized", **told})]
+
 
 if __name__ == "__main__":
-    what, *rest = json.loads(sys.argv[1])
-    print(json.dumps({"times": times, "peak": peak}[what](*rest)))
+    main(__doc__, RUNS, one_seed, rows, quick=QUICK)

@@ -1,8 +1,7 @@
 """MXNet's two interfaces side by side: the Symbol that the paper's listing uses, and Gluon.
 
-    python experiments/symbol_vs_gluon.py                           all networks, about ten minutes on two cores
-    python experiments/symbol_vs_gluon.py --networks resnet18_v1    one network; the rows of others stay
-    python experiments/symbol_vs_gluon.py --quick                   a tiny network, half a minute, written elsewhere
+    python experiments/benchmarks/symbol_vs_gluon.py resnet18_v1            one of four networks, a few minutes
+    python experiments/benchmarks/symbol_vs_gluon.py resnet18_v1 --quick    a tiny network, half a minute
 
 Question: what does the way of running a network cost in time and memory, and do the numbers agree? Tasks: `forward`
 (images to features), `accumulate` (the fused ELM of Arcada, section 3, with its `+=`), `train` (one SGD step of a
@@ -22,38 +21,64 @@ binding and two steps, over a process that holds the network's parameters; each 
 the largest difference to the Module's numbers, relative to the largest of these (for `train`: of the changes of the
 parameters in the first step). Images and weights are random; threads are as the environment says.
 """
-import argparse
-import contextlib
-import logging
-import multiprocessing
 import os
 import re
-import signal
+import sys
 import time
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from ending import in_sentences
-from matplotlib.figure import Figure
-from symbol_vs_gluon_ways import TASKS, WAYS, Problem, start
-from tqdm import tqdm
 
-from mxelm.cli import options
-from mxelm.files import atomic_write, read_json
-from mxelm.reporting import results
-from mxelm.reporting.plots import DPI, OKABE_ITO
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where the lab is
+
+from lab import in_a_process, main, memory
+from lab.measuring import forget_peak
+from matplotlib.figure import Figure
+from tqdm import tqdm
+from ways import TASKS, WAYS, Problem, start
+
+from mxelm.errors import EnvironmentProblem
+from mxelm.files import read_json
+from mxelm.reporting import plots, results
+from mxelm.reporting.plots import OKABE_ITO
 from mxelm.runtime import mx
 
-NETWORKS = ("resnet18_v1", "mobilenet1.0", "squeezenet1.1", "efficientnet_lite0_224")  # GluonCV's, and a checkpoint
 SETTINGS = {
-    "batches": (1, 32),  # images
+    "batches": [1, 32],  # images
     "n_neurons": 1024,
     "n_classes": 101,
     "learning_rate": 0.01,
+    "repeats": 5,  # rounds, of which the median is taken
     "sample_seconds": 0.1,  # short steps are repeated until a timing takes about this long
 }
-QUICK = {**SETTINGS, "batches": (1, 4), "n_neurons": 64, "n_classes": 10, "sample_seconds": 0.01}
+NETWORKS = ("resnet18_v1", "mobilenet1.0", "squeezenet1.1", "efficientnet_lite0_224")  # GluonCV's, and a checkpoint
+RUNS = {name: {**SETTINGS, "network": name} for name in NETWORKS}
+QUICK = {"batches": [1, 4], "n_neurons": 64, "n_classes": 10, "sample_seconds": 0.01, "network": "cifar_resnet20_v1"}
+
+
+def one_seed(run, settings, seed, lab):
+    """Figures of one network, by TASK.bBATCH and way."""
+    found, name, cells = {}, settings["network"], list(product(settings["batches"], TASKS))
+    with tqdm(total=len(cells) * len(WAYS) * (settings["repeats"] + 1), desc=name, unit="timing", disable=None) as bar:
+        for batch, task in cells:
+            runs, agreement = compared(name, task, batch, settings)
+            times, calls = timed(runs, settings["repeats"], settings["sample_seconds"], bar)
+            del runs  # before the children run
+            threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set")}
+            found[f"{task}.b{batch}"] = {"calls_a_timing": calls, "threads": threads, "ways": {
+                way: {"reason": agreement[way]} if way not in times else
+                {**figures(times[way], times["module"]), "agreement": agreement[way],
+                 "memory_mb": memory_mb(name, task, way, batch, settings)} for way in WAYS}}
+            bar.update()
+    return found
+
+
+def figures(times, module_times):
+    """The median of the paired ratios to the Module's times, and their quartiles."""
+    ratios = times / module_times
+    return {"ratio": float(np.median(ratios)), "quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
+            "milliseconds": 1e3 * float(np.median(times))}
 
 
 def compared(name, task, batch, settings):
@@ -106,84 +131,55 @@ def seconds(run, calls):
     return (time.perf_counter() - start_time) / calls
 
 
-def peak_growth(name, task, way, batch, settings, pipe):
-    """In a child process: send the bytes by which binding and two steps raise the peak resident set."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its child
+def memory_mb(*problem):
+    """Peak growth in MB, measured in a process of its own; None where it dies."""
+    threads = os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))
+    try:
+        return in_a_process(peak_growth, *problem, threads=threads) / 1e6
+    except EnvironmentProblem as error:
+        tqdm.write(f"no memory of {problem[:4]}: {error}")
+        return None
+
+
+def peak_growth(name, task, way, batch, settings):
+    """The bytes by which binding and two steps raise the peak resident set."""
     problem = Problem(name, task, way, batch, settings)
     for network in (mx.gluon.nn.Conv2D(8, 3), mx.gluon.nn.Dense(8)):  # what oneDNN and BLAS take once in a process
         network.initialize()
         network(mx.nd.ones((1, 3, 32, 32))).wait_to_read()
-    with contextlib.suppress(OSError):  # where it is forbidden the peak of building the network stays in
-        Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
+    forget_peak()
+    before = memory("VmRSS")
     run = start(problem)
     for _ in range(2):
         run.step()
         mx.nd.waitall()
-    pipe.send(resident("VmHWM") - before)
+    return memory("VmHWM") - before
 
 
-def resident(field):
-    """A field of /proc/self/status in bytes."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(rf"^{field}:\s*(\d+) kB", status, re.MULTILINE).group(1))
-
-
-def memory_mb(*arguments):
-    """Peak growth in MB, measured in a child of a process that has loaded MXNet and done nothing with it yet."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["mxelm.fused.gluon", "mxelm.reporting.plots", "gluoncv"])
-    receiver, sender = processes.Pipe(duplex=False)
-    child = processes.Process(target=peak_growth, args=(*arguments, sender), daemon=True)
-    child.start()
-    sender.close()
-    try:
-        return receiver.recv() / 1e6
-    except EOFError:
-        logging.warning("the process that measures memory died at %s", arguments[:4])
-        return None
-    finally:
-        child.kill()
-        child.join()
-
-
-def network_rows(name, settings, args, bar):
-    """All rows of one network."""
-    rows, begun = [], time.perf_counter()
-    command = f"python experiments/symbol_vs_gluon.py --networks {name} --repeats {args.repeats}"
-    for batch, task in product(settings["batches"], TASKS):
-        runs, agreement = compared(name, task, batch, settings)
-        times, calls = timed(runs, args.repeats, settings["sample_seconds"], bar)
-        del runs  # before the children run
-        conditions = {"batch": batch, "calls_a_timing": calls, "module_ms": 1e3 * float(np.median(times["module"])),
-                      "threads": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set")}}
-        if task == "accumulate":
-            conditions["n_neurons"] = settings["n_neurons"]
-        for way in WAYS:
-            id = f"twins.{label(name)}.{task}.{way}.b{batch}"
-            if way not in times:
-                rows.append(results.row(id, None, "ratio", "lower", command=command,
-                                        conditions={**conditions, "reason": agreement[way]}))
-                continue
-            memory = memory_mb(name, task, way, batch, settings)
-            bar.update()
-            rows.append(row(id, times[way], times["module"], agreement[way], memory, conditions, command))
-    for one in rows:
-        one["seconds"] = time.perf_counter() - begun
-    return rows
+def rows(run, settings, seeds, lab):
+    """A row a cell and way: the seeds' mean of medians; n counts the rounds of all seeds."""
+    made, last = [], seeds[-1]
+    for cell, found in last.figures.items():
+        task, batch = cell.split(".b")
+        shared = {"batch": int(batch), "calls_a_timing": found["calls_a_timing"], "threads": found["threads"],
+                  "module_ms": found["ways"]["module"]["milliseconds"],
+                  **({"n_neurons": settings["n_neurons"]} if task == "accumulate" else {})}
+        for way, one in found["ways"].items():
+            values = [seed[cell]["ways"][way]["ratio"] for seed in seeds if "ratio" in seed[cell]["ways"][way]]
+            told = {key: value for key, value in one.items() if key != "ratio"}
+            row = results.over_seeds(f"twins.{label(settings['network'])}.{task}.{way}.b{batch}", values, "ratio",
+                                     "lower", conditions={**shared, **told})
+            made.append({**row, "n": max(settings["repeats"] * len(values), 1)})
+    print_table(made)
+    file = lab.folder.parents[1] / f"{lab.name}.json"
+    everything = {row["id"]: row for row in [*(read_json(file)["rows"] if file.exists() else []), *made]}
+    draw(lab.work / f"{lab.name}.png", everything.values())
+    return made
 
 
 def label(name):
     """A network's name as a part of an id: mobilenet1.0 becomes mobilenet1_0."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", Path(name).name)
-
-
-def row(id, times, module_times, agreement, memory, conditions, command):
-    """The median of the paired ratios, with quartiles and the other two measures."""
-    ratios = times / module_times
-    return results.row(id, np.median(ratios), "ratio", "lower", n=len(ratios), command=command,
-                       conditions={**conditions, "milliseconds": 1e3 * float(np.median(times)), "memory_mb": memory,
-                                   "agreement": agreement, "quartiles": np.quantile(ratios, [0.25, 0.75])})
 
 
 def cells(rows):
@@ -229,37 +225,8 @@ def draw(path, rows):
     for axes in panels[:, 0]:
         axes.set_ylabel("time / Module's time")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png")
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", help="names with commas between them: of GluonCV's zoo, or checkpoints (default: "
-                                           f"{','.join(NETWORKS)})")
-    parser.add_argument("--repeats", type=options.positive, default=5, help="rounds, of which the median is taken")
-    parser.add_argument("--quick", action="store_true", help="a tiny network; results go into --work")
-    parser.add_argument("--work", type=Path, default=Path("symbol_vs_gluon-work"), help="folder for --quick")
-    args = parser.parse_args(argv)
-    if args.repeats < 1:
-        parser.error("--repeats must be at least 1")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings = QUICK if args.quick else SETTINGS
-    names = args.networks.split(",") if args.networks else ["cifar_resnet20_v1"] if args.quick else NETWORKS
-    file = args.work / "quick.json" if args.quick else Path("experiments/results/symbol_vs_gluon.json")
-    results.require_writable(file, "symbol_vs_gluon")
-    begun, steps = time.perf_counter(), len(settings["batches"]) * len(TASKS) * len(WAYS) * (args.repeats + 1)
-    with tqdm(total=len(names) * steps, unit="timing") as bar:
-        for done, name in enumerate(names):
-            bar.set_description(name)
-            results.write(file, "symbol_vs_gluon", network_rows(name, settings, args, bar))
-            bar.update((done + 1) * steps - bar.n)  # ways that do not work
-    rows = read_json(file)["rows"]
-    print_table(rows)
-    draw(file.with_suffix(".png"), rows)
-    logging.info("%.0f s in all", time.perf_counter() - begun)
+    plots.save(figure, path)
 
 
 if __name__ == "__main__":
-    with in_sentences("the rows of finished networks are written, go on with --networks"):
-        main()
+    main(__doc__, RUNS, one_seed, rows, quick=QUICK)
