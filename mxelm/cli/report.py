@@ -1,9 +1,9 @@
-"""`mxelm report`: RESULTS.md from the result files and the papers' printed figures."""
+"""`mxelm report`: RESULTS.md from the result files and the papers' printed figures; the evidence in the lessons."""
 from pathlib import Path
 
 from mxelm.errors import InputError
 from mxelm.files import write_text
-from mxelm.reporting import results, tables
+from mxelm.reporting import evidence, results, tables
 from mxelm.reporting.published import PUBLISHED
 
 
@@ -14,13 +14,19 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Write the report, or with --check compare it: dict of the file, whether it was written, figures a status."""
+    """Write the report and the lessons' evidence, or with --check compare them: dict of the file, figures a status.
+
+    Lessons are the scripts in the folder of the result files' folder, and below, that have a block of evidence.
+    """
     rows = results.read(args.results)
-    text = tables.build(rows, PUBLISHED)
-    if args.check:
-        _refuse_stale(Path(args.out), text)
-    else:
-        write_text(args.out, text)
+    texts = {Path(args.out): tables.build(rows, PUBLISHED)}
+    for script in evidence.scripts(Path(args.results).parent):
+        texts[script] = evidence.filled(script.read_text(encoding="utf-8"), rows)
+    for path, text in texts.items():
+        if args.check:
+            _refuse_stale(path, text)
+        else:
+            write_text(path, text)
     return {"file": args.out, "written": not args.check, "rows": len(rows),
             "statuses": tables.count(tables.compare(rows, PUBLISHED))}
 
