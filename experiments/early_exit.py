@@ -15,14 +15,14 @@ simulation are in benchmarks/exit_cost.py. Source: Savchenko, Algorithms 1 and 2
 
 Evidence:
 
-    exit.speedup.lite0.frozen
-    exit.loss.lite0.frozen
-    exit.speedup.mobilenet.frozen
-    exit.loss.mobilenet.frozen
-    exit.speedup.squeezenet.frozen
-    exit.loss.squeezenet.frozen
-    exit.cifar10.speedup
-    exit.cifar10.loss
+    exit.speedup.lite0.frozen       not measured yet
+    exit.loss.lite0.frozen          not measured yet
+    exit.speedup.mobilenet.frozen   not measured yet
+    exit.loss.mobilenet.frozen      not measured yet
+    exit.speedup.squeezenet.frozen  not measured yet
+    exit.loss.squeezenet.frozen     not measured yet
+    exit.cifar10.speedup            not measured yet
+    exit.cifar10.loss               not measured yet
 """
 import numpy as np
 from lab import digest, main, step, table
