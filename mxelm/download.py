@@ -28,28 +28,31 @@ def search_folders(root=None):
     return [Path(folder) for folder in ([] if root is None else [root]) + named] + [cache_folder()]
 
 
-def fetch_file(urls, target, hashes, progress=False, folder=""):
+def fetch_file(urls, target, hashes, progress=False, folder="", advice=None):
     """Fetch `target` from the first of `urls` that gives it; return its SHA-256.
 
     hashes: dict of algorithm -> hexadecimal digest, all checked before the file takes its place; {} where none was
-    published. progress: show a bar. folder: where under a mirror of MXELM_MIRRORS the file lies, if not on top.
-    Raises FileError that says why each mirror failed and where to put the file by hand.
+    published: then it must come over TLS all the way, and a warning tells its SHA-256, by which it can be compared.
+    progress: show a bar. folder: where under a mirror of MXELM_MIRRORS the file lies, if not on top.
+    advice: what to do by hand, if not to put the file at `target`.
+    Raises FileError that says why each mirror failed and what to do by hand.
     """
     target = Path(target)
     problems = []
     for url in _replacements(target.name, folder) or list(urls):
         try:
             with atomic_write(target) as temporary:
-                _stream(url, temporary, progress, target.name)
+                _stream(url, temporary, progress, target.name, trusted=bool(hashes))
                 _check(temporary, hashes)
                 digest = file_hash(temporary, "sha256")
-            logger.info("fetched %s from %s, sha256 %s", target, url, digest)
+            logger.log(logging.INFO if hashes else logging.WARNING, "fetched %s from %s, sha256 %s%s", target.name, url,
+                       digest, "" if hashes else ": no hash was published to compare it with")
             return digest
         except _MirrorFailed as problem:
             problems.append(f"{url} ({problem})")
     wanted = "".join(f", {algorithm} {digest}" for algorithm, digest in hashes.items())
-    raise FileError(f"could not fetch {target.name} from {' or '.join(problems) or 'anywhere'}: put the file at "
-                    f"{target} by hand{wanted}, or name a mirror in MXELM_MIRRORS")
+    raise FileError(f"could not fetch {target.name} from {' or '.join(problems) or 'anywhere'}: "
+                    f"{advice or f'put the file at {target} by hand'}{wanted}, or name a mirror in MXELM_MIRRORS")
 
 
 class _MirrorFailed(Exception):
@@ -62,9 +65,12 @@ def _replacements(name, folder):
     return [f"{base}/{place}" for base in bases for place in places]
 
 
-def _stream(url, path, progress, name):
+def _stream(url, path, progress, name, trusted):
+    """trusted: what comes will be held against a hash, so that whoever stands on the way cannot replace it."""
     request = _attempt(urllib.request.Request, url, headers={"User-Agent": "mxelm"})
     with _attempt(urllib.request.urlopen, request, timeout=TIMEOUT) as answer, open(path, "wb") as file:
+        if not trusted and any(place.startswith("http://") for place in (url.lower(), answer.geturl())):
+            raise _MirrorFailed("no hash of it is known, and this way is open to exchange: https:// is needed")
         length = int(answer.headers.get("Content-Length") or 0)
         with _bar(progress, name, length) as bar:
             while True:

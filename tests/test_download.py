@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -57,27 +58,52 @@ def test_a_mirror_that_fails_is_one_sentence(tmp_path, url):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_connection_that_breaks_off_is_noticed(tmp_path):
-    class Short(http.server.BaseHTTPRequestHandler):
+def test_what_has_no_hash_must_come_over_tls_and_its_hash_is_told(tmp_path, caplog):
+    with served(CONTENT) as url, pytest.raises(FileError, match="https:// is needed"):
+        fetch_file([url], tmp_path / "w.params", {})
+    assert not list(tmp_path.iterdir())
+    with served(CONTENT) as url:
+        fetch_file([url], tmp_path / "w.params", HASHES)
+    assert not caplog.records
+    fetch_file([mirror(tmp_path / "m")], tmp_path / "w.params", {})
+    assert HASHES["sha256"] in caplog.text and "no hash was published" in caplog.text
+
+
+def test_every_known_download_has_a_hash_or_tls():
+    from mxelm.backbones.known import known
+    from mxelm.data import KNOWN
+    ways = [(url, entry["sha256"]) for entry in known().values() for url in entry.get("mirrors", ())]
+    ways += [(url, item.hashes) for entry in KNOWN.values() for item in entry.downloads for url in item.urls]
+    assert all(hashes or url.startswith("https://") for url, hashes in ways)
+
+
+@contextlib.contextmanager
+def served(content, length=None):
+    """A URL at which `content` is given, said to be `length` bytes long."""
+    class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
-            self.send_header("Content-Length", str(len(CONTENT)))
+            self.send_header("Content-Length", str(length or len(content)))
             self.end_headers()
-            self.wfile.write(CONTENT[:5000])
+            self.wfile.write(content)
 
         def log_message(self, *_):
             pass
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Short)
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        with pytest.raises(FileError, match="5000"):
-            fetch_file([f"http://127.0.0.1:{server.server_port}/w.params"], tmp_path / "w.params", {})
+        yield f"http://127.0.0.1:{server.server_port}/w.params"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_connection_that_breaks_off_is_noticed(tmp_path):
+    with served(CONTENT[:5000], len(CONTENT)) as url, pytest.raises(FileError, match="5000"):
+        fetch_file([url], tmp_path / "w.params", HASHES)
     assert not list(tmp_path.iterdir())
 
 

@@ -42,11 +42,7 @@ def _fetch_archive(name, entry, prefix, progress):
     hashes = {"sha256": entry["sha256"]} if entry["sha256"] else {}
     with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{name}.") as temporary:
         archive = Path(temporary) / entry["archive"]
-        try:
-            fetch_file(entry["mirrors"], archive, hashes, progress, folder="weights")
-        except FileError as error:
-            reason = str(error).split(": put the file at")[0]
-            raise FileError(f"{reason}: {advice}") from None
+        fetch_file(entry["mirrors"], archive, hashes, progress, "weights", advice)
         unpack(archive, Path(temporary) / "unpacked")
         found = {path.name: path for path in sorted((Path(temporary) / "unpacked").rglob("*")) if path.is_file()}
         params = [file for file in found if file.endswith(f"-{entry['epoch']:04d}.params")]

@@ -66,7 +66,8 @@ def _fetch_archive(name, item, folder, progress):
         raise FileError(f"{folder} is there, but not whole: move it away before {name} is downloaded")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         archive, unpacked = Path(temporary) / item.name, Path(temporary) / "unpacked"
-        digest = fetch_file(item.urls, archive, item.hashes, progress, name)
+        by_hand = f"unpack it by hand to {folder} ({', '.join(KNOWN[name].layouts[0][1]) or 'class folders'})"
+        digest = fetch_file(item.urls, archive, item.hashes, progress, name, by_hand)
         unpack(archive, unpacked)
         if item.inner:
             inner, hashes = unpacked / item.inner[0], item.inner[1]

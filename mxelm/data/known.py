@@ -105,5 +105,6 @@ KNOWN = {
     "stanford_dogs": KnownSet(
         "Stanford Dogs, 20,580 photographs of 120 breeds", _read_stanford_dogs,
         (("stanford_dogs/Images", ()), ("Images", ("n[0-9]*-*",))),
-        (Download("images.tar", ("http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar",), {}),)),
+        (Download("images.tar", ("http://vision.stanford.edu/aditya86/ImageNetDogs/images.tar",),  # hash: TFDS
+                  {"sha256": "a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58"}),)),
 }

@@ -26,7 +26,7 @@ def offer(monkeypatch, tmp_path, name, files, **changes):
     downloads = []
     for item in KNOWN[name].downloads:
         (tmp_path / "mirror" / item.name).write_bytes(files[item.name])
-        hashes = {"md5": hashlib.md5(files[item.name]).hexdigest()} if item.hashes else {}
+        hashes = changes.get("hashes", {"md5": hashlib.md5(files[item.name]).hexdigest()})
         downloads.append(known.Download(item.name, item.urls, hashes, changes.get("inner")))
     changed = known.KnownSet(KNOWN[name].title, KNOWN[name].read, KNOWN[name].layouts, tuple(downloads))
     monkeypatch.setitem(KNOWN, name, changed)
@@ -132,9 +132,16 @@ def test_caltech101_is_unpacked_from_the_archive_in_its_archive(tmp_path, monkey
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["101_ObjectCategories"]
 
 
+def test_a_failed_download_names_the_final_place_and_layout(tmp_path, monkeypatch):
+    monkeypatch.setenv("MXELM_MIRRORS", (tmp_path / "nowhere").as_uri())
+    place = rf"{tmp_path}/cache/cifar-10-batches-bin \(data_batch_1.bin, "
+    with pytest.raises(FileError, match=f"unpack it by hand to {place}.*md5 c32a1d4ab5d03f1284b67883e8d87530"):
+        load("cifar10", download=True)
+
+
 def test_a_set_without_published_hash_leaves_one_on_record(tmp_path, monkeypatch):
     content = tar({"Images/n02085620-Chihuahua/a.jpg": encoded(picture(), "JPEG")})
-    offer(monkeypatch, tmp_path, "stanford_dogs", {"images.tar": content})
+    offer(monkeypatch, tmp_path, "stanford_dogs", {"images.tar": content}, hashes={})
     assert load("stanford_dogs", download=True).classes == ["Chihuahua"]
     record = (tmp_path / "cache" / "stanford_dogs" / "images.tar.sha256").read_text()
     assert record.split() == [hashlib.sha256(content).hexdigest(), "images.tar"]
@@ -143,7 +150,7 @@ def test_a_set_without_published_hash_leaves_one_on_record(tmp_path, monkeypatch
 def test_published_hashes_have_their_length():
     hashes = [pair for entry in KNOWN.values() for item in entry.downloads
               for pair in [*item.hashes.items(), *(item.inner[1].items() if item.inner else ())]]
-    assert len(hashes) == 12
+    assert len(hashes) == 13
     assert all(len(bytes.fromhex(digest)) == hashlib.new(algorithm).digest_size for algorithm, digest in hashes)
 
 
