@@ -31,15 +31,15 @@ TRAINING = {"epochs": 2, "batch": 50, "rate": 0.05, "momentum": 0.9}  # rate: fa
 LAYERS = ["relu1_fwd", "relu2_fwd", "relu3_fwd"]
 BUDGETS = [0.001, 0.002, 0.005, 0.01, 0.02]  # of all images: wrong labels from the cache
 RUNS = {
-    "mnist": {**TRAINING, "cached": 30_000, "held": 10_000, "layers": LAYERS, "budgets": BUDGETS},
+    "mnist": {**TRAINING, "epochs": 4, "cached": 30_000, "held": 10_000, "layers": LAYERS, "budgets": BUDGETS},
     "cifar10": {"cached": 20_000, "held": 5_000, "layers": ["ch_concat_3a_chconcat", "ch_concat_3c_chconcat",
                                                           "ch_concat_4b_chconcat"], "budgets": BUDGETS},
     "caltech101": {"per_class": 30, "test_per_class": 20, "n_neurons": 1024, "budgets": [0.005, 0.01, 0.02],
                    "layers": ["block2_add", "block4_add", "block8_project", "block15_project"]},
-    "pairs": {**TRAINING, "pairs": ["3-8", "4-9", "1-7"], "per_image": 2, "layers": LAYERS},
+    "pairs": {**TRAINING, "pairs": ["3-8", "4-9", "1-7"], "images": 4000, "per_image": 2, "layers": LAYERS},
     "sounds": {**TRAINING, "epochs": 12, "size": 32, "neighbours": 1},
 }
-QUICK = {"cached": 800, "held": 300, "epochs": 12, "batch": 20}
+QUICK = {"images": 250, "cached": 800, "held": 300, "epochs": 12, "batch": 20}
 
 
 def trained(images, settings, seed, preprocessing=PREPROCESSING):
@@ -118,6 +118,7 @@ def pairs(settings, seed, lab):
     figures = {}
     for pair in settings["pairs"]:
         learn, test = (lab.load("mnist", split).only(pair.split("-")) for split in ("train", "test"))
+        learn = learn.take(np.sort(np.random.default_rng(seed).permutation(len(learn))[:settings["images"]]))
         model1 = trained(learn, settings, seed)
         figures[pair] = {"model1": score(model1, test)}
         for name, layers in [*((f"conv{i}", [layer]) for i, layer in enumerate(settings["layers"], 1)),
