@@ -14,20 +14,18 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import cv2
+import feature_maps as lesson
 import numpy as np
 from lab import in_a_process, in_turn, main, memory
 
-from mxelm import backbones, data, fused, training
-from mxelm.backbones.gluon import from_block
+from mxelm import backbones, data, fused
 from mxelm.data import Dataset
 from mxelm.data.sources import in_memory
-from mxelm.feature_maps import Cache, MatchingClassifier, network, write
-from mxelm.feature_maps.networks import PREPROCESSING
+from mxelm.feature_maps import Cache, MatchingClassifier, write
 from mxelm.feature_maps.search import Nearest
 from mxelm.reporting import results
-from mxelm.runtime import mx
-from mxelm.runtime import seed as seed_mxnet
 
+SMALL = {**lesson.TRAINING, "epochs": 1}
 RUNS = {
     "duplicates": {"per_class": 30, "n_neurons": 1024, "queries": 1000, "share": 0.5, "budget": 0.005, "batch": 32,
                    "layers": ["block2_add", "block4_add", "block8_project"], "rounds": 3},
@@ -90,7 +88,7 @@ def mnist(settings, seed, lab):
     images, test = lab.load("mnist", "train"), lab.load("mnist", "test")
     order = np.random.default_rng(seed).permutation(len(images))
     most = max(settings["cached"])
-    backbone = small(images.take(order[:min(most, 10_000)]), seed)
+    backbone = lesson.trained(images.take(order[:min(most, 10_000)]), SMALL, seed)
     held, test = images.take(order[most:most + settings["held"]]), test.take(np.arange(settings["queries"]))
     figures = {}
     for n in settings["cached"]:
@@ -98,16 +96,6 @@ def mnist(settings, seed, lab):
         figures[str(n)] = {layer: timed(backbone, cache, [layer], held, test, settings)
                            for layer in settings["layers"]}
     return figures
-
-
-def small(images, seed):
-    """The paper's small network, trained for an epoch."""
-    seed_mxnet(seed)
-    net = network(len(images.classes))
-    net.initialize(mx.init.Xavier())
-    training.fit(net, images.gluon_loader(50, PREPROCESSING, shuffle=seed), 1, lambda done: 0.05 * (1 - done),
-                 settings={"momentum": 0.9}, seed=seed)
-    return from_block(net, PREPROCESSING)
 
 
 def search(settings, seed, lab):
@@ -130,7 +118,8 @@ def search(settings, seed, lab):
 def peak(n, layers, root, folder):
     """Highest memory, bytes, of a process that caches n images in a file."""
     images = data.load("mnist", root=root, split="train") if root != "quick" else data.load("digits")
-    write(small(images.take(np.arange(100)), 0), images.take(np.arange(n)), layers, Path(folder) / f"{n}.rows")
+    backbone = lesson.trained(images.take(np.arange(100)), SMALL, 0)
+    write(backbone, images.take(np.arange(n)), layers, Path(folder) / f"{n}.rows")
     return memory("VmHWM")
 
 

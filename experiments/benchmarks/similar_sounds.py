@@ -7,19 +7,21 @@ trained on the recordings of five speakers of the Free Spoken Digit Dataset, whi
 sixth is a query. Beside it, the plain alternative: means of MFCCs, standardised on the cached recordings, nearest
 neighbours among them; k of both is chosen with a cached speaker left out. Source: Anand et al., section 5.
 """
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import feature_maps as lesson
 import librosa
 import numpy as np
 from lab import main
 
-from mxelm import data, training
-from mxelm.backbones.gluon import from_block
+from mxelm import data
 from mxelm.data import sounds
-from mxelm.feature_maps import Cache, network
+from mxelm.feature_maps import Cache
 from mxelm.neighbours import nearest, vote
 from mxelm.preprocessing import Preprocessing
 from mxelm.reporting import results
-from mxelm.runtime import mx
-from mxelm.runtime import seed as seed_mxnet
 
 SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
 RUNS = {"digits": {"size": 32, "epochs": 8, "batch": 25, "rate": 0.05, "momentum": 0.9, "layer": "relu3_fwd_output",
@@ -37,7 +39,7 @@ def one_seed(run, settings, seed, lab):
     inner = speaker[few & (speaker != seed)] == (seed + 1) % len(SPEAKERS)  # chooses k
     preprocessing = Preprocessing((settings["size"],) * 2, "stretch", interpolation="area", scale=1 / 255,
                                   channel_order="GREY")
-    net = _trained(others, preprocessing, settings, seed)
+    net = lesson.trained(others, settings, seed, preprocessing)
     rows = {"maps": [Cache.of(net, part, [settings["layer"]], batch=50).descriptors[settings["layer"]]
                      for part in (others, query)],
             "mfcc": _standardised(*([_mfcc(part, settings["mfcc"]) for part in (others, query)]))}
@@ -51,15 +53,6 @@ def one_seed(run, settings, seed, lab):
         figures[name] = {"nearest": _accuracy(T, others.targets, U, query.targets, 1, metric), "k": k,
                          "voted": _accuracy(T, others.targets, U, query.targets, k, metric)}
     return figures
-
-
-def _trained(dataset, preprocessing, settings, seed):
-    seed_mxnet(seed)
-    net = network(len(dataset.classes))
-    net.initialize(mx.init.Xavier())
-    training.fit(net, dataset.gluon_loader(settings["batch"], preprocessing, shuffle=seed), settings["epochs"],
-                 lambda done: settings["rate"] * (1 - done), settings={"momentum": settings["momentum"]}, seed=seed)
-    return from_block(net, preprocessing)
 
 
 def _mfcc(dataset, n):
