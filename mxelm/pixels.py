@@ -3,11 +3,16 @@
 The one way from pictures to pixels, for files and for Pillow images that are handed over.
 """
 import contextlib
+import io
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from mxelm.errors import FileError
+
+MOST_PIXELS = 200_000_000  # what the largest cameras of telephones give
 DEPTHS = (8, 12, 16, 24, 32)  # bits of grey levels; files of 16 bits often hold 8 or 12
 LIGHT = 191  # grey level from which on ink is too light for white paper
 
@@ -85,8 +90,23 @@ def _without_colour_tables(image):
 
 
 @contextlib.contextmanager
-def strict_pillow():
-    """Have Pillow refuse cut images in the block, and leave sizes to the caller: two switches of the whole process.
+def opened(content: bytes, name: object) -> Iterator[Any]:
+    """The Pillow image in encoded bytes, strictly: a cut one is refused when its pixels are read.
+
+    Raises FileError, with `name` in it, where the image says that it has more than MOST_PIXELS; Pillow's own errors
+    where the bytes are none.
+    """
+    from PIL import Image
+    with _strict(), Image.open(io.BytesIO(content)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise FileError(f"{name} says that it has {image.width}x{image.height} pixels, more than {MOST_PIXELS:,}: "
+                            "make it smaller, or remove it")
+        yield image
+
+
+@contextlib.contextmanager
+def _strict():
+    """Have Pillow refuse cut images in the block, and leave sizes to its caller: two switches of the whole process.
 
     The first is on since GluonCV's import, which has cut images filled up. Threads may be in the block together; the
     last to leave it puts the switches back.

@@ -11,10 +11,9 @@ import numpy as np
 
 from mxelm.errors import FileError
 from mxelm.files import read_bytes
-from mxelm.pixels import as_pixels, eight_bits, on_paper, orientation, strict_pillow, upright
+from mxelm.pixels import as_pixels, eight_bits, on_paper, opened, orientation, upright
 from mxelm.runtime import require_cv2
 
-MOST_PIXELS = 200_000_000  # what the largest cameras of telephones give
 _FOREIGN = (  # what people take for images, by what lies at a place of their content
     (4, b"ftyphe", "a HEIC photograph"), (4, b"ftypmif1", "a HEIF or AVIF photograph"),
     (4, b"ftypmsf1", "a HEIF or AVIF photograph"), (4, b"ftypavi", "an AVIF image"),
@@ -34,17 +33,14 @@ def decode(content: bytes, name: object) -> np.ndarray:
     """Encoded bytes (JPEG, PNG, BMP, TIFF, WebP, GIF, ...) -> uint8 (h, w, 3) RGB or (h, w) grey.
 
     The first frame of several is taken; rotation, transparency and depth become what mxelm.pixels says.
-    Raises FileError, with `name` in it, for bytes that are no image, are damaged, end too early, or announce more than
-    MOST_PIXELS; nothing is decoded before its size is known.
+    Raises FileError, with `name` in it, for bytes that are no image, are damaged, end too early, or announce too many
+    pixels; nothing is decoded before its size is known.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
     if not content:
         raise FileError(f"{name} is empty: restore it or remove it")
     try:
-        with strict_pillow(), Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise FileError(f"{name} says that it has {image.width}x{image.height} pixels, more than "
-                                f"{MOST_PIXELS:,}: make it smaller, or remove it")
+        with opened(content, name) as image:
             return _decoder(image)(image, content)
     except FileError:
         raise

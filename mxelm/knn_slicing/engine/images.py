@@ -4,12 +4,11 @@ MNIST's images are 28x28 grey pixels, ink bright on black: the character, its pr
 pixels a side, whose content's centre of mass lies in the image's middle.
 Source: LeCun et al., "The MNIST database of handwritten digits".
 """
-from pathlib import Path
-
 import numpy as np
 
 from mxelm.errors import FileError, InputError
-from mxelm.pixels import strict_pillow
+from mxelm.files import read_bytes
+from mxelm.pixels import on_paper, opened
 
 SIDE, BOX = 28, 20
 LEAST_CONTRAST = 16  # grey levels between background and ink
@@ -21,18 +20,19 @@ def read_image(path):
 
     A grey image that has 28x28 pixels already and a dark border is taken as it is.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps, UnidentifiedImageError
+    content = read_bytes(path)
     try:
-        with strict_pillow(), Image.open(Path(path)) as opened:
-            grey = _grey(ImageOps.exif_transpose(opened))
-            if opened.size == (SIDE, SIDE) and opened.mode == "L" and _is_ready(grey):
+        with opened(content, path) as image:
+            grey = _grey(ImageOps.exif_transpose(image))
+            if image.size == (SIDE, SIDE) and image.mode == "L" and _is_ready(grey):
                 return np.array(grey)
-    except FileNotFoundError:
-        raise FileError(f"there is no file {path}") from None
+    except FileError:
+        raise
     except UnidentifiedImageError:
         raise FileError(f"{path} is not an image") from None
     except Exception as error:  # Pillow's decoders raise many kinds on damaged bytes; all mean the same here
-        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise FileError(f"cannot read {path}: {error}") from None
     try:
         return mnist_form(grey)
     except InputError as error:
@@ -49,12 +49,9 @@ def _border(image):
 
 
 def _grey(image):
-    """uint8 (height, width); what is transparent shows white paper."""
-    from PIL import Image
+    """uint8 (height, width); what is transparent shows paper."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image)
+        image = on_paper(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: Pillow would cut them off at 255
         levels = np.asarray(image, np.float64)
         levels = np.nan_to_num(levels - np.nanmin(levels))
