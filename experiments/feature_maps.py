@@ -4,14 +4,28 @@
     python experiments/feature_maps.py mnist --seeds 0 1 2     hits, wrong hits and accuracy of matching on MNIST
     python experiments/feature_maps.py cifar10 | caltech101    the same on larger sets and networks
     python experiments/feature_maps.py pairs --seeds 0 1 2 3 4     a new network trained on maps (two digits)
-    python experiments/feature_maps.py sounds --seeds 0 1 2 3 4 5  similar recordings; a seed is the speaker left out
 
 Question: can an image whose feature maps are those of an earlier image take its label and skip the deeper layers? And
 does a network learn from maps what it learns from images? Protocol: a network is trained on one part of the training
 images, which are cached; the threshold of a match is calibrated on others, so that at most a budget of all images gets
-a wrong label; test images are scored once. What costs time is in benchmarks/map_cache.py.
+a wrong label; test images are scored once. Time is in benchmarks/map_cache.py, sounds in benchmarks/similar_sounds.py.
 Source: Anand, Bhupathiraju and Chandrala, sections 2.2, 2.3 and 5.
+
+Evidence:
+
+    maps.network_accuracy.mnist        not measured yet
+    maps.accuracy.mnist                not measured yet
+    maps.hits.mnist.relu3_fwd.0_5pc    not measured yet
+    maps.wrong_hits.mnist.relu3_fwd.0_5pc   not measured yet
+    maps.half_labelled.accuracy        not measured yet
+    maps.model1.3-8                    not measured yet
+    maps.model2.conv1.3-8              not measured yet
+    maps.model2.conv3.3-8              not measured yet
+    maps.net_speedup.mnist             not measured yet
+    maps.net_speedup.caltech101        not measured yet
 """
+from itertools import product
+
 import numpy as np
 from lab import main, step, table
 
@@ -37,7 +51,6 @@ RUNS = {
     "caltech101": {"per_class": 30, "test_per_class": 20, "n_neurons": 1024, "budgets": [0.005, 0.01, 0.02],
                    "layers": ["block2_add", "block4_add", "block8_project", "block15_project"]},
     "pairs": {**TRAINING, "pairs": ["3-8", "4-9", "1-7"], "images": 4000, "per_image": 2, "layers": LAYERS},
-    "sounds": {**TRAINING, "epochs": 12, "size": 32, "neighbours": 1},
 }
 QUICK = {"images": 250, "cached": 800, "held": 300, "epochs": 12, "batch": 20}
 
@@ -141,27 +154,31 @@ def one_seed(run, settings, seed, lab):
 
 def rows(run, settings, seeds, lab):
     """Hit rates, wrong hits and accuracies of a set; the two models' accuracies of the digit pairs."""
-    def row(id, value, **conditions):
-        return results.over_seeds(f"maps.{id}", [100 * value(s) for s in seeds], "%", "higher",
+    def row(id, value, better="higher", **conditions):
+        return results.over_seeds(f"maps.{id}", [100 * value(s) for s in seeds], "%", better,
                                   conditions={**settings, **conditions})
 
     if run == "pairs":
-        return [row(f"{model}.{pair}", lambda s, pair=pair, name=name: s[pair][name])
-                for pair in settings["pairs"]
-                for name, model in (("model1", "model1"), *((name, f"model2.{name}") for name in seeds[0][pair]
-                                                            if name != "model1"))]
+        return [row(f"{name if name == 'model1' else f'model2.{name}'}.{pair}",
+                    lambda s, pair=pair, name=name: s[pair][name])
+                for pair in settings["pairs"] for name in seeds[0][pair]]
     layers = [layer for layer in seeds[0].figures if layer.endswith("_output")]
-    made = [row(f"network_accuracy.{run}", lambda s: s["network_accuracy"])]
-    for layer in layers:
-        for budget in settings["budgets"]:
-            for what in ("hits", "wrong_hits"):
-                made.append(row(f"{what}.{run}.{layer[:-7]}.{_name(budget)}",
-                                lambda s, layer=layer, budget=budget, what=what: s[layer][str(budget)][what]))
-    made.append(row(f"accuracy.{run}", lambda s: s[layers[-1]]["0.005"]["accuracy"], layer=layers[-1], budget=0.005))
+    made = [row(f"network_accuracy.{run}", lambda s: s["network_accuracy"]),
+            row(f"accuracy.{run}", lambda s: s[layers[-1]]["0.005"]["accuracy"], layer=layers[-1], budget=0.005)]
+    for layer, budget, what in product(layers, settings["budgets"], ("hits", "wrong_hits")):
+        made.append(row(f"{what}.{run}.{layer[:-7]}.{_name(budget)}", lambda s: s[layer][str(budget)][what],  # noqa: B023
+                        "higher" if what == "hits" else "lower"))
     if run == "mnist":
-        made.append(row("half_labelled.accuracy", lambda s: s["half_labelled"]["accuracy"], layer="layer by layer",
-                        budget=0.005, **{key: [s["half_labelled"][key] for s in seeds]
-                                         for key in ("hits", "wrong_hits", "images")}))
+        made.append(row("half_labelled.accuracy", lambda s: s["half_labelled"]["accuracy"], budget=0.005,
+                        what="labels given to images of the other half, layer by layer, by the network where none hits",
+                        measured=[{name: s[name] for name in ("half_labelled", "layer_by_layer", "gain")}
+                                  for s in seeds]))
+    if run == "caltech101":
+        made.append(row("similar.images", lambda s: s[layers[-1]]["nearest"], layer=layers[-1]))
+    plots.curves(lab.work / f"{run}-hits.png", {
+        layer[:-7]: (100 * np.array(settings["budgets"]),
+                     [100 * np.mean([s[layer][str(budget)]["hits"] for s in seeds]) for budget in settings["budgets"]])
+        for layer in layers}, "budget of wrong hits, % of all images", "hits, % of test images")
     return made
 
 

@@ -23,7 +23,7 @@ from mxelm.data import Dataset
 from mxelm.data.sources import in_memory
 from mxelm.feature_maps import Cache, MatchingClassifier, write
 from mxelm.feature_maps.search import Nearest
-from mxelm.reporting import results
+from mxelm.reporting import plots, results
 
 SMALL = {**lesson.TRAINING, "epochs": 1}
 RUNS = {
@@ -147,6 +147,10 @@ def rows(run, settings, seeds, lab):
         return [row("cache.peak_mb_growth", [s["growth_mb"] for s in seeds], "MB", "lower",
                     peak_mb=[s["peak_mb"] for s in seeds])]
     if run == "mnist":
+        plots.curves(lab.work / "saved.png", {
+            layer: (settings["cached"], [1e3 * np.mean([s[str(n)][layer]["gain"]["saved"] for s in seeds])
+                                         for n in settings["cached"]]) for layer in settings["layers"]},
+            "cached images", "time saved, ms an image (below 0: lost)")
         last = str(max(settings["cached"]))
         return [row("net_speedup.mnist", [s[last][settings["layers"][-1]]["net_speedup"] for s in seeds], "ratio",
                     layer=settings["layers"][-1], measured=[s.figures for s in seeds],

@@ -15,6 +15,7 @@ def test_the_descriptor_and_the_distance_by_hand():
     maps = np.array([[[[1, -3], [0, 0]], [[2, 2], [2, 2]]]], np.float32)
     V = mean_and_deviation(maps)
     np.testing.assert_allclose(V, [[1, np.sqrt(1.5), 2, 0]], rtol=1e-6)
+    assert distance(V[0], [1, 0, 2, 2]) == pytest.approx(0.346, abs=5e-4)
     assert distance([1, 0], [0, 1]) == 1 and distance([1, 1], [2, 2]) == pytest.approx(0)
     assert distance([1, 0], [0, 0]) == 1
 
