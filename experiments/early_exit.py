@@ -250,7 +250,7 @@ def lesson(lab):
           [[name, line["accuracy"], line["speedup"], line["left"].tolist()] for name, line in lines.items()])
     times, accurate = curve(Judged(scores, aside, "margin"), Judged(judged, y_test, "margin"), seconds)
     plots.curves(lab.work / "early_exit.png", {"digits": (100 * times / times[0], 100 * accurate)},
-                 "time, % of the whole network", "accuracy, %")
+                 xlabel="time, % of the whole network", ylabel="accuracy, %")
     print(f"\n    accuracy against time: {lab.work / 'early_exit.png'}")
 
 

@@ -152,7 +152,7 @@ def lesson(lab):
         *([f"{name} on stored features", 100 * accuracy, f"{stored:,} (of these images)"]
           for name, (accuracy, _) in baselines(backbone, learning, test, settings, 0).items())])
     picture = lab.work / "grid.png"
-    plots.grid_heatmap(picture, choice.grid, choice.l2s, choice.sizes, (choice.l2, choice.n_neurons))
+    plots.grid_heatmap(picture, choice.grid, l2s=choice.l2s, sizes=choice.sizes, chosen=(choice.l2, choice.n_neurons))
     step("What to try next:", picture=picture, your_images="mxelm fit --images FOLDER --out my-model",
          by_batch="python experiments/fused_elm.py caltech101 --quick",
          speed="python experiments/benchmarks/fused_speed.py overhead --quick")

@@ -77,16 +77,17 @@ def the_task(settings, lab):
     train, test = (lab.load("cifar10", part) for part in ("train", "test"))
     one_scalar = settings["augmentation"] == "none" and not lab.quick
     preprocessing = tasks.one_scalar(train) if one_scalar else tasks.PER_CHANNEL
-    return tasks.task(train, test, range(settings["classes"]), settings["images"], 30 if lab.quick else 500,
-                      settings["labels"]), preprocessing
+    return tasks.task(train, test, range(settings["classes"]), images=settings["images"],
+                      validation=30 if lab.quick else 500, labels=settings["labels"]), preprocessing
 
 
 def build(settings, seed):
     """The network of a run, initialised from `seed`, compiled."""
     if settings["network"] == "original":
-        network = gunn.original_gunn15(settings["classes"], settings["layer"], seed)
+        network = gunn.original_gunn15(settings["classes"], layer=settings["layer"], seed=seed)
     else:
-        network = gunn.gunn15(settings["classes"], settings["head"], settings["layer"], settings["momentum"], seed)
+        network = gunn.gunn15(settings["classes"], head=settings["head"], layer=settings["layer"],
+                              momentum=settings["momentum"], seed=seed)
     network.hybridize(static_alloc=True, static_shape=True)
     return network
 
@@ -95,8 +96,8 @@ def batches_of(dataset, settings, preprocessing, seed):
     """The training batches: of whole images, or of those sizes (in pixels) that the settings name, as they grow."""
     options = {"shuffle": seed, "augment": AUGMENTATIONS[settings["augmentation"]]}
     if "sizes" in settings:
-        return training.Growing(dataset, settings["batch"], preprocessing, settings["sizes"], settings["epochs"],
-                                **options)
+        return training.Growing(dataset, settings["batch"], preprocessing, sizes=settings["sizes"],
+                                epochs=settings["epochs"], **options)
     return dataset.gluon_loader(settings["batch"], preprocessing, **options)
 
 
@@ -168,7 +169,7 @@ def draw(path, history):
     """The learning curve: accuracy on the training images (a mean over the epoch), and on those that are watched."""
     names = [name for name in ("accuracy", "validation_accuracy") if name in history[0]]
     plots.curves(path, {name: (range(1, len(history) + 1), [100 * epoch[name] for epoch in history])
-                        for name in names}, "epochs", "accuracy / %")
+                        for name in names}, xlabel="epochs", ylabel="accuracy / %")
 
 
 def lesson(lab):

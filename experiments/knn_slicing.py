@@ -96,12 +96,12 @@ def search(start, train, test, settings, seed, checkpoint=None):
         asked = r + settings["queries"]
         images, labels = (part[:asked + settings["validation"]] for part in train)
         queries, validation = np.arange(r, asked), np.arange(asked, len(images))
-    fitness = KernelFitness(images, labels, np.arange(r), settings["fitness"], settings["metric"], settings["k"],
-                            settings["listed"], settings["conv1"])
+    fitness = KernelFitness(images, labels, np.arange(r), kind=settings["fitness"], metric=settings["metric"],
+                            k=settings["k"], listed=settings["listed"], conv1=settings["conv1"])
     plan = {name: settings[name] for name in ("method", "mode", "layers", "filters", "generations", "population",
                                               "sigma", "sweeps", "n_queries")}
-    return evolve(start, fitness, queries, validation, checkpoint and f"{checkpoint}.run", bool(checkpoint),
-                  progress=bool(checkpoint), seed=seed, **plan)
+    return evolve(start, fitness, queries, validation=validation, seed=seed, progress=bool(checkpoint),
+                  checkpoint=checkpoint and f"{checkpoint}.run", resume=bool(checkpoint), **plan)
 
 
 def judged(bank, references, test, settings):
@@ -111,8 +111,8 @@ def judged(bank, references, test, settings):
     """
     here, there = (images.reshape(len(images), -1).astype(np.float32) if bank is None else
                    kernels.features(images, bank) for images in (test[0], references[0]))
-    distances, indices = nearest(here, there, settings["k"], settings["metric"])
-    right = vote(distances, references[1][indices], 10, settings["weights"]) == test[1]
+    distances, indices = nearest(here, there, settings["k"], metric=settings["metric"])
+    right = vote(distances, references[1][indices], 10, weights=settings["weights"]) == test[1]
     return {"accuracy": {cut: float(right[part].mean()) for cut, part in CUTS.items() if right[part].size},
             "wrong": np.flatnonzero(~right).tolist(), "test_images": len(right)}
 
@@ -187,12 +187,12 @@ def lesson(lab):
     start = banks.kmeans(train[0][:r], 0)
     step("Bank: two layers of 3x3 kernels from k-means over patches; convolution, ReLU, 2x2 pooling, twice.",
          conv1=start.conv1, conv2=start.conv2, features=kernels.features(test[0], start))
-    fitness = KernelFitness(train[0][:500], train[1][:500], np.arange(r), "nca", settings["metric"], settings["k"],
-                            settings["listed"])
+    fitness = KernelFitness(train[0][:500], train[1][:500], np.arange(r), kind="nca", metric=settings["metric"],
+                            k=settings["k"], listed=settings["listed"])
     weights = weights_of(start)
     step("Fitness of a filter: mean log-probability of the right class when references vote by exp(-distance / tau).",
-         fitness=fitness.score(weights, "conv2", np.arange(r, 500), "nca", settings["tau"]),
-         accuracy=fitness.score(weights, "conv2", np.arange(r, 500), "accuracy"))
+         fitness=fitness.score(weights, "conv2", np.arange(r, 500), kind="nca", tau=settings["tau"]),
+         accuracy=fitness.score(weights, "conv2", np.arange(r, 500), kind="accuracy"))
     found = search(start, train, test, settings, 0)
     step(f"Evolve {settings['filters']} filters of conv2, one after the other, by CMA-ES; validation images accept.",
          evaluations=found.evaluations, validation=found.rounds, seconds=found.seconds)

@@ -23,7 +23,7 @@ def main(argv=None):
     parser.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
     args = parser.parse_args(argv)
     figures = read_json(args.work / "plain-0.figures.json")
-    network = gunn.gunn15(3, "plain", momentum=0.9)
+    network = gunn.gunn15(3, head="plain", momentum=0.9)
     load_parameters(network, args.work / "plain-0.state")
     classes = data.load("cifar10", root=args.data, split="train").classes[:3]
     source = {"source": "experiments/gunn.py train plain --seeds 0, on 5,000 of CIFAR-10's training images",

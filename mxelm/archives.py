@@ -1,15 +1,18 @@
 """Archives of strangers: unpacked whole, inside their folder and within bounds, or not at all."""
+from __future__ import annotations
+
 import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 from mxelm.errors import FileError
 
 LARGEST_RATIO = 100  # of an archive unpacked to itself: photographs have 1, text 10, a bomb 1,000
 
 
-def open_stored(file, path):
+def open_stored(file: str | os.PathLike | BinaryIO, path: str | os.PathLike) -> zipfile.ZipFile:
     """A ZipFile whose members are stored as they are, as np.savez and torch.save write them; FileError for others.
 
     A compressed member, or members that lie over each other, could ask for a thousand times the memory of the file.
@@ -22,7 +25,7 @@ def open_stored(file, path):
     return archive
 
 
-def unpack(archive, folder):
+def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`; refuse members that would land or point outside it.
 
     Raises FileError for an archive that is missing, damaged or unsafe, that is more than LARGEST_RATIO times as large

@@ -3,6 +3,10 @@
 An exit of a network and a hit in a cache make the same promise. Rows that calibrate must not have trained what scores
 them: held-out rows, or cross-validated scores.
 """
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
 from scipy import stats
 
@@ -13,7 +17,8 @@ WEIGHTS = ("paper", "total", "equal")
 _SLACK = 1e-9  # 0.29 * 100 is 28.999999999999996, and means 29
 
 
-def threshold(scores, wrong, budget, *, rule="conformal", confidence=None):
+def threshold(scores: np.ndarray, wrong: np.ndarray, budget: float, *,
+              rule: Literal["paper", "conformal", "pac"] = "conformal", confidence: float | None = None) -> float:
     """The threshold t such that accepting where score > t accepts wrongly in at most `budget` of all rows.
 
     scores: (n,). wrong: bool (n,), whether accepting the row would be wrong. budget: fraction of all rows, in (0, 1).
@@ -44,7 +49,7 @@ def threshold(scores, wrong, budget, *, rule="conformal", confidence=None):
     return float(falling[place - 1]) if place <= len(falling) else -np.inf
 
 
-def budgets(alpha, n_exits, *, weights="paper"):
+def budgets(alpha: float, n_exits: int, *, weights: Literal["paper", "total", "equal"] = "paper") -> np.ndarray:
     """The budget of each exit, float64 (n_exits,); the last exit accepts everything, so its entry is not used.
 
     alpha: in (0, 1), the budget of the whole decision. weights:
@@ -65,7 +70,7 @@ def budgets(alpha, n_exits, *, weights="paper"):
     return np.where(m < n_exits, 2 * m * alpha / (n_exits * max(n_exits - 1, 1)), 0)
 
 
-def largest_safe(losses, epsilon, confidence):
+def largest_safe(losses: np.ndarray, epsilon: float, confidence: float) -> int:
     """The boldest of a family whose expected loss is at most `epsilon` with probability `confidence`; -1 for none.
 
     losses: bool (members, n), from the safest member to the boldest, in an order fixed without these rows: whether the

@@ -7,16 +7,23 @@
 
 Each part is bound for the exact number of rows that arrives, and reads what the part before has written without a copy.
 """
+from __future__ import annotations
+
 import contextlib
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mxelm.errors import InputError
 from mxelm.graphs import cut, segments
 from mxelm.runtime import mx, without_lines
+
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
 
 INTERFACES = ("symbol", "gluon")
 TOLERANCE = 1e-4  # relative; fusion by itself moves the sixth digit, a wrong segment the first
@@ -31,7 +38,8 @@ class Chain:
     Raises InputError for exits that do not exist or are out of order.
     """
 
-    def __init__(self, backbone, exits, *, interface="symbol", sizes=32):
+    def __init__(self, backbone: Backbone, exits: Sequence[str], *, interface: Literal["symbol", "gluon"] = "symbol",
+                 sizes: int = 32) -> None:
         if interface not in INTERFACES:
             raise InputError(f"the interface of a chain is one of {', '.join(INTERFACES)}, not {interface!r}")
         self.backbone = backbone
@@ -48,7 +56,7 @@ class Chain:
         self._values, self._next = {}, 0
         self._verify()
 
-    def run(self, x):
+    def run(self, x: np.ndarray | mx.nd.NDArray) -> Iterator[tuple[str, mx.nd.NDArray]]:
         """Yield (exit, maps) segment by segment; maps are NDArrays (n, c, h, w), at last the features (n, n_features).
 
         x: preprocessed images, float32 (n, channels, height, width), NumPy array or NDArray.
@@ -68,7 +76,7 @@ class Chain:
             if not self._values:  # nothing is kept
                 return
 
-    def keep(self, rows):
+    def keep(self, rows: Sequence[int] | np.ndarray) -> None:
         """Between two yields: only `rows` of those that are under way go on; none at all ends the run.
 
         rows: rising positions among the rows of the maps last yielded.
@@ -84,7 +92,7 @@ class Chain:
         elif len(rows) < n:
             self._values = {name: self._gathered(name, value, rows) for name, value in self._values.items()}
 
-    def seconds(self, batch, *, repeats=20):
+    def seconds(self, batch: int, *, repeats: int = 20) -> np.ndarray:
         """Seconds that each segment takes for `batch` rows, float64 (n_segments,): medians of runs in turn."""
         x = self.noise(batch)
         taken = np.empty((repeats + 2, len(self.segments)))
@@ -96,7 +104,7 @@ class Chain:
                 start = time.perf_counter()
         return np.median(taken[2:], axis=0)
 
-    def agreement(self, x):
+    def agreement(self, x: np.ndarray | mx.nd.NDArray) -> float:
         """The largest relative difference of an exit's maps to those of the whole network without fusion."""
         symbol = self.backbone.features
         heads = mx.sym.Group([*(cut(symbol, exit) for exit in self.exits[:-1]), symbol])
@@ -117,7 +125,7 @@ class Chain:
         target = self._pieces[self._next].target(name, len(rows))
         return mx.nd.take(value, mx.nd.array(rows, ctx=value.context, dtype="int32"), out=target)
 
-    def noise(self, batch):
+    def noise(self, batch: int) -> mx.nd.NDArray:
         """Normal numbers in the shape of `batch` images, float32: to measure and to compare with."""
         shape = (batch, *self.backbone.preprocessing.shape)
         return np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
@@ -190,7 +198,7 @@ class _Block:
 
 
 @contextlib.contextmanager
-def unfused():
+def unfused() -> Iterator[None]:
     """Binds in the block fuse nothing: the reference for what an inner output is."""
     before = os.environ.get("MXNET_SUBGRAPH_BACKEND")
     os.environ["MXNET_SUBGRAPH_BACKEND"] = "NONE"

@@ -1,8 +1,12 @@
 """The container: arrays and what they belong to in one checksummed file, for states, checkpoints and caches."""
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
+import os
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +18,7 @@ from mxelm.schemas import check
 CONTAINER_VERSION = 1
 
 
-def save_container(path, kind, meta, arrays):
+def save_container(path: str | os.PathLike, kind: str, meta: dict, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays and JSON-able `meta` as one checksummed file that `numpy.load` can open too.
 
     kind: str, what the file is ("elm-state", ...), asked for again when loading.
@@ -31,7 +35,7 @@ def save_container(path, kind, meta, arrays):
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def load_container(path, kind):
+def load_container(path: str | os.PathLike, kind: str) -> tuple[dict, Arrays]:
     """Read what `save_container` wrote: (meta, Arrays); FileError names a file that is damaged or of another kind.
 
     Where mxelm.schemas knows the kind, `meta` has its form.
@@ -59,14 +63,14 @@ def load_container(path, kind):
 class Arrays(dict):
     """The arrays of a container by name; FileError for those that it has not."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         super().__init__()
         self.path = path
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> np.ndarray:
         raise FileError(f"{self.path} is damaged or of another version: it holds no array {name}")
 
-    def take(self, name, shape):
+    def take(self, name: str, shape: Sequence[int]) -> np.ndarray:
         """The array of numbers `name`, which must have this shape; an axis of 0 or -1 may have any length."""
         array = self[name]
         if array.dtype.kind not in "fiu" or not fits(array.shape, shape):
@@ -75,13 +79,13 @@ class Arrays(dict):
         return array
 
 
-def fits(shape, wanted):
+def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether an array's shape fits the wanted one, of which axes of 0 or -1 may have any length."""
     return len(shape) == len(wanted) and all(w in (0, -1, s) for w, s in zip(wanted, shape))
 
 
 @contextlib.contextmanager
-def understood(path):
+def understood(path: str | os.PathLike) -> Iterator[None]:
     """While the content of a file is taken over: what cannot be done with it becomes a FileError that names `path`."""
     try:
         yield
@@ -110,7 +114,7 @@ def _opened_container(path):
         raise FileError(f"{path} is damaged or not a file that mxelm wrote: {error}") from None
 
 
-def container_kind(path):
+def container_kind(path: str | os.PathLike) -> str | None:
     """The kind a container file says it is, or None for any other file; reads the header alone."""
     try:
         with _opened_container(path) as file:
@@ -119,7 +123,7 @@ def container_kind(path):
         return None
 
 
-def array_digest(*arrays):
+def array_digest(*arrays: np.ndarray) -> str:
     """SHA-256 over dtype, shape and bytes of arrays, in order: the identity of a W or of a set of parameters."""
     return _digest("", {str(i): np.asarray(a) for i, a in enumerate(arrays)})
 
@@ -133,7 +137,7 @@ def _digest(header, arrays):
     return digest.hexdigest()
 
 
-def require_same(meta, identity, path):
+def require_same(meta: dict, identity: dict, path: str | os.PathLike) -> None:
     """Raise FileError unless the file at `path`, whose dict `meta` was read, belongs to the run that has `identity`."""
     for name, value in identity.items():
         if meta.get(name) != value:

@@ -3,11 +3,14 @@
 MXELM_MIRRORS replaces the lists of mirrors: base URLs (https://, file://, ...), separated by ';' or blanks.
 MXELM_DATA names folders in which data and weights are looked for, MXELM_CACHE the one that downloads go to.
 """
+from __future__ import annotations
+
 import http.client
 import logging
 import os
 import re
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mxelm.errors import FileError
@@ -17,18 +20,19 @@ TIMEOUT = 30  # seconds without a byte
 logger = logging.getLogger(__name__)
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """The folder that downloads go to: MXELM_CACHE, or ~/.cache/mxelm."""
     return Path(os.environ.get("MXELM_CACHE") or Path.home() / ".cache" / "mxelm")
 
 
-def search_folders(root=None):
+def search_folders(root: str | os.PathLike | None = None) -> list[Path]:
     """The folders in which data and weights are looked for, in order: `root`, those of MXELM_DATA, the cache."""
     named = [part for part in os.environ.get("MXELM_DATA", "").split(os.pathsep) if part]
     return [Path(folder) for folder in ([] if root is None else [root]) + named] + [cache_folder()]
 
 
-def fetch_file(urls, target, hashes, progress=False, folder="", advice=None):
+def fetch_file(urls: Sequence[str], target: str | os.PathLike, hashes: Mapping[str, str], *, progress: bool = False,
+               folder: str = "", advice: str | None = None) -> str:
     """Fetch `target` from the first of `urls` that gives it; return its SHA-256.
 
     hashes: dict of algorithm -> hexadecimal digest, all checked before the file takes its place; {} where none was

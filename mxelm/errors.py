@@ -1,5 +1,9 @@
 """The one exception type of the package and its kinds, and the two checks of arguments that all rooms make."""
+from __future__ import annotations
+
+from collections.abc import Iterable
 from numbers import Integral
+from typing import Any
 
 
 class MxelmError(Exception):
@@ -18,14 +22,14 @@ class EnvironmentProblem(MxelmError, RuntimeError):
     """A Python, NumPy, MXNet, platform or system library that cannot work."""
 
 
-def require_choice(name, value, choices):
+def require_choice(name: str, value: Any, choices: Iterable) -> Any:
     """`value`, one of `choices`; InputError names the argument, what was got and what there is."""
     if value not in choices:
         raise InputError(f"{name} {value!r} is not known: use {_listed(choices)}")
     return value
 
 
-def require_whole(name, value, least=1, most=None):
+def require_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """`value` as an int, a whole number (of NumPy's too) from `least` to `most`; InputError names the argument."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):

@@ -1,4 +1,6 @@
 """Files that survive a crash: atomic writes, locks, checksums; and the ways in for bytes, text and JSON."""
+from __future__ import annotations
+
 import codecs
 import contextlib
 import fcntl
@@ -9,13 +11,15 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mxelm.errors import FileError
 
 
 @contextlib.contextmanager
-def atomic_write(path):
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there, synced, when the block ends well, else remove it.
 
     Raises FileError when the folder is missing or cannot be written, or the disk is full.
@@ -25,7 +29,7 @@ def atomic_write(path):
 
 
 @contextlib.contextmanager
-def atomic_writes(*paths):
+def atomic_writes(*paths: str | os.PathLike) -> Iterator[list[Path]]:
     """Yield temporary paths beside `paths` of one folder; move them there, synced, when the block ends well.
 
     The first one's move decides: until then an error, or the process's end, leaves everything as it was. From then on
@@ -71,7 +75,7 @@ def _remove(path):
 
 
 @contextlib.contextmanager
-def locked(path, wait=True):
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
     """Hold a file or folder that exists against other processes that ask for it; it is free again when they end.
 
     Raises FileError where it cannot be opened and, without `wait`, where another process holds it.
@@ -91,7 +95,7 @@ def locked(path, wait=True):
 
 
 @contextlib.contextmanager
-def exclusive(path, wait=False):
+def exclusive(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     """Hold the right to write `path`, which need not exist yet, by the lock on a hidden file beside it.
 
     The hidden file goes when the block ends; one that a killed process left holds nobody up.
@@ -126,35 +130,35 @@ def _held(lock, path, wait):
         os.close(descriptor)  # the one who held it has removed it just now
 
 
-def remove_leftovers(path):
+def remove_leftovers(path: str | os.PathLike) -> None:
     """Remove what killed writers of `path` left beside it; for the one process that may write it."""
     for temporary in leftovers(path):
         _remove(temporary)
 
 
-def leftovers(path):
+def leftovers(path: str | os.PathLike) -> list[Path]:
     """Temporary files of `path` that lie beside it: of writers at work, of killed ones, of moves that failed."""
     path = Path(path)
     return sorted(path.parent.glob(f".{glob.escape(path.name)}.part-*{glob.escape(path.suffix)}"))
 
 
-def write_text(path, text):
+def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` to `path` in UTF-8, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, content):
+def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | os.PathLike) -> Any:
     """The JSON content of `path`; FileError names a file that is missing or not JSON."""
     return parse_json(read_bytes(path), path)
 
 
-def parse_json(content, path):
+def parse_json(content: bytes, path: str | os.PathLike) -> Any:
     """The JSON in bytes that were read from `path`; FileError names it where they are none, or nested without end."""
     try:
         return json.loads(content)  # in any of Unicode's encodings
@@ -164,7 +168,7 @@ def parse_json(content, path):
         raise FileError(f"{path} is not a JSON file that is of use here: it is nested too deeply") from None
 
 
-def read_bytes(path):
+def read_bytes(path: str | os.PathLike) -> bytes:
     """The content of a file, or of a pipe that is being written; FileError names what cannot be read.
 
     A pipe without a writer is empty: nobody waits for it. Devices, which may never end, are refused.
@@ -182,7 +186,7 @@ def read_bytes(path):
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def read_text(path):
+def read_text(path: str | os.PathLike) -> str:
     """The text of `path`, UTF-8 or with a byte order mark, as Windows writes; FileError where it is no text."""
     content = read_bytes(path)
     try:
@@ -196,7 +200,7 @@ def read_text(path):
     return text
 
 
-def make_folder(path, remedy="choose another"):
+def make_folder(path: str | os.PathLike, remedy: str = "choose another") -> Path:
     """Make a folder and those above it where they are missing, a Path; FileError, ending in `remedy`, if it cannot be.
     """
     path = Path(path)
@@ -207,7 +211,7 @@ def make_folder(path, remedy="choose another"):
     return path
 
 
-def require_writable(path):
+def require_writable(path: str | os.PathLike) -> None:
     """Refuse an output path early, before hours of work, when its folder is missing or cannot be written."""
     path = Path(path)
     if path.is_dir():
@@ -220,12 +224,12 @@ def require_writable(path):
                 f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable") from None
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     return file_hash(path, "sha256")
 
 
-def file_hash(path, algorithm):
+def file_hash(path: str | os.PathLike, algorithm: str) -> str:
     """Hexadecimal digest of a file's bytes by an algorithm that hashlib names."""
     digest = hashlib.new(algorithm)
     try:

@@ -1,7 +1,10 @@
 """Symbols: cutting at an internal output or into segments, and the guard without which inner heads are wrong."""
+from __future__ import annotations
+
 import difflib
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,14 +22,14 @@ class Node(NamedTuple):
     inputs: tuple
 
 
-def nodes(symbol):
+def nodes(symbol: mx.sym.Symbol) -> tuple[list[Node], list[tuple[int, int]]]:
     """([Node], heads): the graph behind a Symbol, heads as (node, output) pairs."""
     graph = json.loads(symbol.tojson())
     return ([Node(node["op"], node["name"], node.get("attrs", {}), tuple(tuple(entry[:2]) for entry in node["inputs"]))
              for node in graph["nodes"]], [tuple(head[:2]) for head in graph["heads"]])
 
 
-def keeps_numbers(symbol):
+def keeps_numbers(symbol: mx.sym.Symbol) -> bool:
     """Whether oneDNN's fusion by `optimize_for` is right for a graph: no FullyConnected has two consumers.
 
     oneDNN fuses a FullyConnected with an Activation behind it, and gives the activated values to its other consumers
@@ -38,7 +41,7 @@ def keeps_numbers(symbol):
     return all(consumers[i] == 1 for i, node in enumerate(found) if node.op == "FullyConnected")
 
 
-def cut(symbol, output):
+def cut(symbol: mx.sym.Symbol, output: str) -> mx.sym.Symbol:
     """The sub-graph of `symbol` that ends at internal output `output`: its name ("flatten_output"), or its layer's.
 
     Of outputs that share a name the later ones are called by it with "_" behind. Raises InputError that names the
@@ -58,7 +61,7 @@ def _require_output(symbol, names, output):
                          "(--cut); `mxelm info PREFIX --outputs` lists all")
 
 
-def guard(heads):
+def guard(heads: Iterable[mx.sym.Symbol]) -> mx.sym.Symbol:
     """A Group of `heads` that may be consumed inside the graph, each behind its own BlockGrad.
 
     oneDNN fusion at bind otherwise returns the fused value for an inner head (a convolution's output comes out
@@ -87,12 +90,12 @@ class Segment:
     crossings: tuple
 
     @property
-    def outputs(self):
+    def outputs(self) -> tuple[str, ...]:
         """The exit and the crossings, in the order of the symbol's outputs."""
         return (self.exit, *self.crossings)
 
 
-def segments(symbol, exits):
+def segments(symbol: mx.sym.Symbol, exits: Sequence[str]) -> list[Segment]:
     """Split `symbol` at `exits` into len(exits) + 1 chained Segments; the last ends at the network's own heads.
 
     exits: names of internal outputs, or of the layers whose first output is meant, in the order of computation. What
@@ -120,7 +123,7 @@ def segments(symbol, exits):
     return made
 
 
-def joined(parts):
+def joined(parts: Sequence[Segment]) -> mx.sym.Symbol:
     """The whole network of chained Segments again, a Symbol that ends at the last exit: the inverse of `segments`."""
     values = {"data": mx.sym.var("data")}
     for part in parts:
@@ -192,7 +195,8 @@ def _rebuilt(graph, operators, outputs, names):
     return mx.sym.load_json(json.dumps(part)), tuple(inputs)
 
 
-def bind(symbol, shapes, arg_params, aux_params, ctx):
+def bind(symbol: mx.sym.Symbol, shapes: dict[str, tuple], arg_params: dict, aux_params: dict,
+         *, ctx: mx.Context) -> mx.mod.Module:
     """A Module over `symbol`, bound for inference with its parameters set.
 
     shapes: dict of input name -> shape, in the order of the Module's `data_names`.

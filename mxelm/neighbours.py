@@ -2,6 +2,10 @@
 
 Neighbours are ordered by (distance, index): of references at one distance the one with the lower index comes first.
 """
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
 
 from mxelm.errors import InputError, require_choice, require_whole
@@ -16,7 +20,8 @@ _UNIT32, _UNIT64 = 2.0 ** -24, 2.0 ** -53  # unit roundoffs
 _LARGEST32 = 1e18  # norms whose products float32 still holds
 
 
-def nearest(queries, references, k, metric="l2", block=None):
+def nearest(queries: np.ndarray, references: np.ndarray, k: int, *, metric: Literal["l2", "cosine"] = "l2",
+            block: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest references of each query: distances float64 (q, k) and indices int64 (q, k), nearest first.
 
     queries: (q, d), references: (n, d), real numbers. metric: "l2", or "cosine" for 1 - cos; a zero vector has
@@ -24,7 +29,7 @@ def nearest(queries, references, k, metric="l2", block=None):
     matrix at 64 MB; it changes nothing in the result.
     Raises InputError for a k that the references cannot give, NaN or infinite values, empty or unfitting matrices.
     """
-    return References(references, metric).nearest(queries, k, block)
+    return References(references, metric=metric).nearest(queries, k, block=block)
 
 
 class References:
@@ -35,11 +40,11 @@ class References:
     certified is screened again with more candidates, in the end with all.
     """
 
-    def __init__(self, references, metric="l2"):
+    def __init__(self, references: np.ndarray, *, metric: Literal["l2", "cosine"] = "l2") -> None:
         self.metric = require_choice("metric", metric, METRICS)
         self._points = _Points(_matrix(references, "references"), metric, "references")
 
-    def nearest(self, queries, k, block=None):
+    def nearest(self, queries: np.ndarray, k: int, *, block: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """As the function `nearest`."""
         points, queries = self._points, _matrix(queries, "queries")
         n, d = points.rows.shape
@@ -63,7 +68,8 @@ class References:
         return (np.sqrt(squared) if self.metric == "l2" else squared / 2), indices
 
 
-def vote(distances, labels, n_classes, weights="uniform"):
+def vote(distances: np.ndarray, labels: np.ndarray, n_classes: int, *,
+         weights: Literal["uniform", "distance"] = "uniform") -> np.ndarray:
     """The class with most votes for each query, int64 (q,); ties go to the smallest label.
 
     distances: (q, k), read for weights "distance" alone: a neighbour then counts 1 / distance, and where some lie at

@@ -8,7 +8,10 @@ Time and memory are bounded: the unpickler is the one written in Python, whose m
 an array as long as the highest number in the pickle, so that five bytes can ask for 32 GB), keys are texts, no
 instruction makes anything longer than its own bytes, and the number of steps has an end.
 """
+from __future__ import annotations
+
 import pickle
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 MOST_STEPS = 1_000_000  # a second or two; a network of 1,000 layers takes 100,000
@@ -27,7 +30,7 @@ class StandIn:
 
     __slots__ = ()
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         """Ignore the state; also keeps the pickle from setting attributes of the class itself."""
 
 
@@ -36,12 +39,12 @@ class Names(StandIn, dict):
 
     __slots__ = ()
 
-    def __init__(self, items=()):
+    def __init__(self, items: Iterable = ()) -> None:
         super().__init__()
         for key, value in items:
             self[key] = value
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, (str, bytes)):
             raise ValueError("it names something in a dictionary, a tensor or an array, by what is no text")
         super().__setitem__(key, value)
@@ -53,7 +56,7 @@ class Unpickler(pickle._Unpickler):
     Raises nearly any kind of exception for what is damaged, and ValueError for what is not allowed.
     """
 
-    def __init__(self, file: BinaryIO, names: dict, encoding: str = "ASCII"):
+    def __init__(self, file: BinaryIO, names: dict, encoding: str = "ASCII") -> None:
         super().__init__(_Counted(file), encoding=encoding)
         self.names = names
 

@@ -2,6 +2,8 @@
 
 The one way from pictures to pixels, for files and for Pillow images that are handed over.
 """
+from __future__ import annotations
+
 import contextlib
 import io
 import threading

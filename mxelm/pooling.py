@@ -1,8 +1,15 @@
 """What becomes of a layer's maps: a mean, a mean and a deviation, rows of length 1."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from mxelm.runtime import mx
 
-def mean(maps):
+
+def mean(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
     """Global average pooling: maps (n, c, h, w) -> float32 (n, c); rows (n, c) stay as they are.
 
     maps: NumPy array or NDArray. Source: Savchenko, "Adaptive CNNs" (GAP in each exit branch).
@@ -15,13 +22,13 @@ def mean(maps):
     return (maps.reshape(n * c, places) @ np.full(places, 1 / places, np.float32)).reshape(n, c)
 
 
-def l2_normalised(rows):
+def l2_normalised(rows: np.ndarray) -> np.ndarray:
     """Rows (n, d) divided by their L2 norm; a row of zeros stays one. Source: Savchenko, "Adaptive CNNs"."""
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     return rows / np.where(norms > 0, norms, 1)[:, None]
 
 
-def mean_and_deviation(maps):
+def mean_and_deviation(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
     """V = (mu_0, sigma_0, mu_1, ...): mean and standard deviation of |F_i| over each map's places.
 
     maps: (n, c, h, w), NumPy array or NDArray -> float32 (n, 2 c). Source: Anand et al., the feature vector V.

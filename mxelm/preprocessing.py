@@ -1,8 +1,12 @@
 """What a network wants of an image: size, resize rule, interpolation, mean, scale and channels; from and to JSON."""
+from __future__ import annotations
+
 import dataclasses
 import operator
+import os
 from collections import namedtuple
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,7 +48,7 @@ class Preprocessing:
     scale: tuple = (1.0,)
     channel_order: str = "RGB"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_choice("resize rule", self.resize, RESIZE_RULES)
         require_choice("interpolation", self.interpolation, INTERPOLATIONS)
         require_choice("channel order", self.channel_order, CHANNEL_ORDERS)
@@ -85,22 +89,23 @@ class Preprocessing:
         return values
 
     @classmethod
-    def usual(cls, name, size, channel_order="RGB"):
+    def usual(cls, name: str, size: tuple[int, int],
+              channel_order: Literal["RGB", "BGR", "GREY"] = "RGB") -> Preprocessing:
         """One of USUAL's normalisations by name, on images of `size`; InputError lists the names."""
         require_choice("preprocessing", name, USUAL)
         return cls(size, mean=USUAL[name].mean, scale=USUAL[name].scale, channel_order=channel_order)
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """Number of channels the network takes: 3 or 1."""
         return CHANNEL_ORDERS[self.channel_order]
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int, int]:
         """Shape of one input, (channels, height, width)."""
         return (self.channels, *self.size)
 
-    def prepare(self, image):
+    def prepare(self, image: np.ndarray) -> np.ndarray:
         """Bring one image, uint8 RGB (h, w, 3) or grey (h, w) or a Pillow image, to uint8 (height, width, channels).
 
         Channels come out in `channel_order`. Raises InputError for another type or shape.
@@ -108,7 +113,7 @@ class Preprocessing:
         image = self._resized(self._coloured(image))
         return image if image.ndim == 3 else image[:, :, None]
 
-    def normalise(self, images):
+    def normalise(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, height, width, channels) -> float32 (n, channels, height, width), C-ordered."""
         mean = np.asarray(self.mean, np.float32)
         scale = np.asarray(self.scale, np.float32)
@@ -118,7 +123,7 @@ class Preprocessing:
             out[:, c] *= scale[c]
         return out
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """One uint8 image of any size -> float32 (channels, height, width), ready for the network."""
         return self.normalise(self.prepare(image)[None])[0]
 
@@ -154,7 +159,7 @@ class Preprocessing:
         top, left = (h - height) // 2, (w - width) // 2
         return image[top:top + height, left:left + width]
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """A dict in the form of the JSON file beside a checkpoint."""
         return {
             "input_shape": list(self.shape),
@@ -165,7 +170,7 @@ class Preprocessing:
         }
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | os.PathLike) -> Preprocessing:
         """The Preprocessing in a JSON file of its own, or in a checkpoint's; errors name the file."""
         try:
             return cls.from_json(read_json(path))
@@ -173,7 +178,7 @@ class Preprocessing:
             raise InputError(f"{path}: {error}") from None
 
     @classmethod
-    def from_json(cls, content, strict=True):
+    def from_json(cls, content: dict, strict: bool = True) -> Preprocessing:
         """The inverse of `to_json`; only input_shape must be there, and what is missing is ImageNet's custom.
 
         The keys may be those of torchvision, timm, Hugging Face or ImageRecordIter (see mxelm.preprocessing_keys).
@@ -196,7 +201,7 @@ class Preprocessing:
             raise InputError(f"preprocessing JSON says {channels} channels and channel order {order}")
         return made
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> Preprocessing:
         """A copy with some fields changed; a new size takes its customary short side unless one is given."""
         if "size" in changes:
             changes.setdefault("short_side", None)

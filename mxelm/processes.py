@@ -1,4 +1,6 @@
 """A function in a process of its own, here or on another machine, and the watch over several of them."""
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 from mxelm.errors import MxelmError
 
@@ -34,7 +37,7 @@ class Child:
     Raises MxelmError when it cannot be started.
     """
 
-    def __init__(self, name, job, host=None):
+    def __init__(self, name: str, job: dict, host: str | None = None) -> None:
         self.name = name
         self._said, self._complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `stop` closes
         command = [sys.executable, "-c", CHILD, name]
@@ -51,12 +54,12 @@ class Child:
             self.process.stdin.write(json.dumps(job).encode() + b"\n")
             self.process.stdin.flush()
 
-    def reports(self):
+    def reports(self) -> list[dict]:
         """The JSON lines it has printed so far."""
         lines = _content(self._said).split(b"\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
-    def failure(self):
+    def failure(self) -> str | None:
         """How it ended, in words, or None while it runs or has ended well."""
         code = self.process.poll()
         if not code:
@@ -67,7 +70,7 @@ class Child:
         last = [line.strip() for line in complaint.splitlines() if line.strip() and "[bt]" not in line]
         return f"{self.name} {how}" + (f" ({last[-1]})" if last else "")
 
-    def stop(self):
+    def stop(self) -> None:
         """End it now, if it has not ended."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -79,7 +82,7 @@ class Child:
         self._complained.close()
 
 
-def watch(children, workers, timeout=None):
+def watch(children: Sequence[Child], workers: Sequence[Child], timeout: float | None = None) -> None:
     """Return when all of `workers`, some of `children`, have ended well; MxelmError when a child fails or time is over.
 
     A worker reports once when it is connected, which takes CONNECT_SECONDS at most, and once more when its part is

@@ -3,11 +3,14 @@
 Layout: a mark, the length of a JSON header (kind, identity, columns), the header, its SHA-256; then blocks of a mark, a
 number of rows, the columns one after another, and a SHA-256 that runs on from the one before; then such an end.
 """
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +37,8 @@ class RowWriter:
     Raises FileError where the file exists without `resume`, is of another run, damaged, or held by another process.
     """
 
-    def __init__(self, path, kind, identity, columns, *, resume=False):
+    def __init__(self, path: str | os.PathLike, kind: str, identity: dict,
+                 columns: Mapping[str, tuple[str, Sequence[int]]], *, resume: bool = False) -> None:
         self._path, self._columns = Path(path), _as_written(columns)
         self._held = contextlib.ExitStack()
         self.n_rows, self.last, self.finished = 0, None, False
@@ -62,13 +66,13 @@ class RowWriter:
             self._file.truncate(end)
             self._file.seek(end)
 
-    def __enter__(self):
+    def __enter__(self) -> RowWriter:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._held.close()
 
-    def append(self, **columns):
+    def append(self, **columns: np.ndarray) -> None:
         """Add a block of rows, an array (n, ...) for each column; FileError where the disk is full.
 
         Raises InputError for arrays that do not have the columns' dtypes and shapes, or differ in length.
@@ -85,7 +89,7 @@ class RowWriter:
             self.n_rows += n
             self.last = {name: array[-1] for name, array in zip(self._columns, arrays)}
 
-    def finish(self):
+    def finish(self) -> None:
         """Write the file's end: from now on it can be read, and not added to."""
         if not self.finished:
             self._write(_END, self.n_rows, [])
@@ -115,7 +119,7 @@ class RowFile:
     Raises FileError where it is missing, of another kind, damaged, cut off or not finished.
     """
 
-    def __init__(self, path, kind=None, *, unfinished=False):
+    def __init__(self, path: str | os.PathLike, kind: str | None = None, *, unfinished: bool = False) -> None:
         self.path, self._unfinished = Path(path), unfinished
         try:
             self._file = self.path.open("rb")
@@ -145,13 +149,13 @@ class RowFile:
         self._begin, self._first_digest = self._file.tell(), self.digest
         self.end, self.finished = self._begin, False
 
-    def __enter__(self):
+    def __enter__(self) -> RowFile:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._file.close()
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The number of rows, which the file's end tells."""
         self._file.seek(max(self._begin, self._size() - _HEAD_BYTES - _DIGEST_BYTES))
         head = self._file.read(_HEAD_BYTES)
@@ -160,7 +164,7 @@ class RowFile:
             raise FileError(f"{self.path} is not finished, or cut off: go on with it (--resume)")
         return n
 
-    def blocks(self, *names):
+    def blocks(self, *names: str) -> Iterator[dict[str, np.ndarray]]:
         """Yield dicts of name -> array (n, ...) of the columns `names`, all by default, in the order written."""
         self._file.seek(self._begin)
         self.digest, self.end, self.finished = self._first_digest, self._begin, False
@@ -171,7 +175,7 @@ class RowFile:
             if block:
                 yield {name: block[name] for name in names or self.columns}
 
-    def column(self, name):
+    def column(self, name: str) -> np.ndarray:
         """One column as a whole, (len(self), ...)."""
         dtype, shape = self.columns[name]
         whole, done = np.empty((len(self), *shape), dtype), 0
@@ -209,7 +213,7 @@ class RowFile:
             for (name, (dtype, shape)), start, stop in zip(self.columns.items(), starts, starts[1:])}
 
 
-def is_row_file(path):
+def is_row_file(path: str | os.PathLike) -> bool:
     """Whether the file at `path` begins as a row file does."""
     try:
         with open(path, "rb") as file:

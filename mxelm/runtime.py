@@ -2,6 +2,8 @@
 
 `from mxelm.runtime import mx` loads MXNet (2-3 s) at that moment; importing this module alone loads nothing.
 """
+from __future__ import annotations
+
 import contextlib
 import functools
 import importlib
@@ -12,8 +14,14 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from mxelm.errors import EnvironmentProblem, InputError
+
+if TYPE_CHECKING:
+    import mxnet as mx
 
 MXNET_VERSION = "1.9.1"
 _SUPPORTED_PYTHON = ((3, 9), (3, 12))
@@ -26,7 +34,7 @@ _loaded = {}
 _stderr = threading.RLock()  # file descriptor 2, which a process has once
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name == "mx":
         return _load("mxnet")
     if name == "gluoncv":
@@ -77,7 +85,7 @@ def _numpy_bool():
             del np.bool
 
 
-def refuse_unsupported():
+def refuse_unsupported() -> None:
     """Raise EnvironmentProblem, in one sentence, for a Python, platform or NumPy on which MXNet 1.9.1 cannot work."""
     low, high = _SUPPORTED_PYTHON
     if not low <= sys.version_info[:2] <= high:
@@ -106,7 +114,7 @@ def _import_problem(name, error):
     return f"{name} cannot be imported: {text}; `mxelm env` tells more"
 
 
-def require_cv2():
+def require_cv2() -> ModuleType:
     """OpenCV's module; EnvironmentProblem says what to install where it cannot load."""
     try:
         return importlib.import_module("cv2")
@@ -114,7 +122,7 @@ def require_cv2():
         raise EnvironmentProblem(_import_problem("cv2", error)) from None
 
 
-def context(name="cpu"):
+def context(name: str | mx.Context = "cpu") -> mx.Context:
     """An MXNet context from "cpu", "gpu" or "gpu(1)"; a context object passes through.
 
     Raises InputError for another word, or for a GPU that this MXNet build or machine does not have.
@@ -131,7 +139,7 @@ def context(name="cpu"):
     return mx.Context(kind, number)
 
 
-def blas_threads(count):
+def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
     """A context manager that holds the process's BLAS libraries to `count` threads; None leaves them alone.
 
     MXNet's OpenMP team and OpenBLAS's threads spin against each other when both hold all cores.
@@ -148,7 +156,7 @@ def _blas_libraries():
 
 
 @contextlib.contextmanager
-def without_lines(*endings):
+def without_lines(*endings: str) -> Iterator[None]:
     """Hold back what native code writes to stderr in the block; afterwards let all lines through but `...ending`s."""
     sys.stderr.flush()
     with _stderr, tempfile.TemporaryFile() as held:
@@ -165,12 +173,12 @@ def without_lines(*endings):
             os.write(2, b"".join(kept))
 
 
-def seed(number):
+def seed(number: int) -> None:
     """Seed MXNet's generator (initialisers, shuffles and dropout of MXNet); NumPy code takes its own Generator."""
     _load("mxnet").random.seed(number)
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Versions of what a result depends on: dict of name -> version, "missing" where not installed."""
     from importlib import metadata
     found = {"python": platform.python_version()}
@@ -182,7 +190,7 @@ def versions():
     return found
 
 
-def machine():
+def machine() -> dict:
     """What the timings were taken on: dict with cpu (model name), cores and memory in GB."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
@@ -191,13 +199,13 @@ def machine():
     return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory": round(memory)}
 
 
-def features():
+def features() -> list[str]:
     """Names of the features that this MXNet build has switched on, sorted."""
     found = _load("mxnet").runtime.Features()
     return sorted(name for name in found if found.is_enabled(name))
 
 
-def missing_libraries():
+def missing_libraries() -> dict[str, str]:
     """System libraries that MXNet or OpenCV need and this machine lacks: dict of name -> how to get it."""
     import ctypes
     missing = {}

@@ -1,8 +1,13 @@
 """What our JSON files hold, checked in one place before anything in them is used."""
+from __future__ import annotations
+
+import os
+from typing import Any
+
 from mxelm.errors import FileError
 
 
-def check(kind, content, path):
+def check(kind: str, content: Any, path: str | os.PathLike) -> None:
     """Raise FileError, naming `path` and the place in it, unless `content` has the form of `kind` (a key of SCHEMAS).
 
     Content of a kind that is not listed passes.

@@ -29,7 +29,7 @@ def outputs(symbol, x, params=None):
     arrays, aux = params or tiny_params(symbol)
     arrays = {name: arrays[name] for name in symbol.list_arguments() if name != "data"}
     aux = {name: aux[name] for name in symbol.list_auxiliary_states()}
-    module = graphs.bind(symbol, {"data": x.shape}, arrays, aux, mx.cpu())
+    module = graphs.bind(symbol, {"data": x.shape}, arrays, aux, ctx=mx.cpu())
     module.forward(mx.io.DataBatch([x]), is_train=False)
     return {name: o.asnumpy() for name, o in zip(symbol.list_outputs(), module.get_outputs())}
 
@@ -148,7 +148,7 @@ def test_a_fully_connected_head_and_what_follows_it_are_right(x, follow, referen
 def test_bind_takes_inputs_in_the_order_given_and_trains_nothing():
     a, b = mx.sym.var("a"), mx.sym.var("b")
     symbol = mx.sym.broadcast_mul(b - 2 * a, mx.sym.var("w", shape=(1, 1)))
-    module = graphs.bind(symbol, {"b": (2, 3), "a": (2, 3)}, {"w": mx.nd.array([[10]])}, {}, mx.cpu())
+    module = graphs.bind(symbol, {"b": (2, 3), "a": (2, 3)}, {"w": mx.nd.array([[10]])}, {}, ctx=mx.cpu())
     assert module.data_names == ["b", "a"] and not module.for_training
     module.forward(mx.io.DataBatch([mx.nd.ones((2, 3)) * 7, mx.nd.ones((2, 3))]))
     np.testing.assert_array_equal(module.get_outputs()[0].asnumpy(), np.full((2, 3), 50))
@@ -164,4 +164,4 @@ def test_a_missing_parameter_is_not_made_up():
     arrays, aux = tiny_params(symbol)
     del arrays["fc1_bias"]
     with pytest.raises(RuntimeError, match="fc1_bias is not presented"):
-        graphs.bind(symbol, {"data": SHAPE}, arrays, aux, mx.cpu())
+        graphs.bind(symbol, {"data": SHAPE}, arrays, aux, ctx=mx.cpu())

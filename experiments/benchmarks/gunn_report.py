@@ -59,7 +59,7 @@ def one_seed(run, settings, seed, lab):
 
 def parameters():
     """Figure 6 row by row, and the originals' totals: id -> count; nothing is trained."""
-    network, originals = gunn.gunn15(3, "printed", "step-by-step"), {
+    network, originals = gunn.gunn15(3, head="printed", layer="step-by-step"), {
         "15": gunn.original_gunn15(10), "15_100": gunn.original_gunn15(100), "18": gunn.original_gunn18()}
     return {**{f"gunn.params.{row['layer']}": row["parameters"] for row in gunn.summary(network)},
             **{f"gunn.params.{name}": count for name, count in count_parameters(network).items()},
@@ -77,7 +77,7 @@ def checkpoint(settings, seed, lab):
     network.save_parameters(f"{prefix}.gluon")
     expected, found = network(x).asnumpy(), {}
     for layer in ("fast", "step-by-step"):
-        other = gunn.gunn15(3, "plain", layer, seed=1)
+        other = gunn.gunn15(3, head="plain", layer=layer, seed=1)
         other.load_parameters(f"{prefix}.gluon")
         found[f"load_parameters, {layer}"] = other(x).asnumpy()
     symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 0)

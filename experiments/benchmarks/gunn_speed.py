@@ -57,7 +57,7 @@ def network_step(form, compiled, batch, quick):
     """A callable: one training step of the report's network; quick: forward and backward of one of its layers."""
     if quick:
         return layers_step([({"step-by-step": gunn.Gunn2D, "fast": gunn.FastGunn2D}[form](240), 8)], compiled, batch)
-    network = gunn.gunn15(3, "plain", form)
+    network = gunn.gunn15(3, head="plain", layer=form)
     if compiled is not None:
         network.hybridize(**compiled)
     trainer = mx.gluon.Trainer(network.collect_params(), "adam", kvstore=None)

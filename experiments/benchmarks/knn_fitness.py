@@ -52,8 +52,8 @@ def costs(settings, images, labels):
     r, q = settings["references"], settings["queries"]
     images, labels, queries = images[:r + q], labels[:r + q], np.arange(r, r + q)
     bank = banks.kmeans(images[:r], 0)
-    fitness = KernelFitness(images, labels, np.arange(r), "accuracy", settings["metric"], settings["k"],
-                            settings["listed"], threads=settings["threads"])
+    fitness = KernelFitness(images, labels, np.arange(r), kind="accuracy", metric=settings["metric"], k=settings["k"],
+                            listed=settings["listed"], threads=settings["threads"])
     weights, rng = weights_of(bank), np.random.default_rng(0)
     start, sigma = vector_of(weights, "conv2", 0), settings["sigma"] * bank.conv2[0].std()
     candidates = start + sigma * rng.standard_normal((settings["population"], len(start)))
@@ -66,7 +66,7 @@ def costs(settings, images, labels):
     def full():
         i = next(turn)
         features = kernels.features(images, kernels.Kernels(*plugged(weights, "conv2", 0, candidates[i])))
-        distances, indices = nearest(features[queries], features[:r], settings["k"], settings["metric"])
+        distances, indices = nearest(features[queries], features[:r], settings["k"], metric=settings["metric"])
         naive[i] = vote(distances, labels[indices], 10)
 
     seconds = in_turn({"naive": full, "fast": lambda: fitness.evaluate(task)}, settings["rounds"], "in turn")
@@ -92,7 +92,7 @@ def inference(settings, images, batch, quick):
     for network in (full, features):
         network.hybridize(static_alloc=True, static_shape=True)
     labels, small = np.arange(max(references)) % 10, small_engine.untrained(small_engine.SIZES["75k"])
-    indexes = {n: References(kernels.features(images[:n], bank), settings["metric"]) for n in references}
+    indexes = {n: References(kernels.features(images[:n], bank), metric=settings["metric"]) for n in references}
     x = mx.nd.array(images[:batch, None] / np.float32(255))
 
     def sliced(index):

@@ -68,7 +68,7 @@ def _standardised(T, U):
 
 
 def _accuracy(T, labels, U, y, k, metric):
-    distances, numbers = nearest(U, T, k, metric)
+    distances, numbers = nearest(U, T, k, metric=metric)
     return float(np.mean(vote(distances, labels[numbers], 10) == y))
 
 

@@ -56,7 +56,7 @@ def one_seed(run, settings, seed, lab):
         learning, scored = [part[:cut] for part in learning], [part[cut:] for part in learning]
     classes, file = tuple("0123456789"), lab.place(seed).with_suffix(".engine")
     start, cpu = time.perf_counter(), time.process_time()
-    build(*learning, classes, settings["of_bytes"], seed, plan, progress=True).save(file)
+    build(*learning, classes, n_bytes=settings["of_bytes"], seed=seed, plan=plan, progress=True).save(file)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     engine = Engine.load(file)
     distances, indices = nearest(engine.transform(scored[0]), engine.transform(learning[0]), K)

@@ -109,7 +109,7 @@ def inference(problem):
     """A function that starts a forward pass and returns its outputs."""
     inputs = list(problem.inputs.values())
     if problem.way == "module":
-        module = bind(problem.symbol, problem.shapes, *problem.params, mx.cpu())
+        module = bind(problem.symbol, problem.shapes, *problem.params, ctx=mx.cpu())
 
         def outputs():
             module.forward(mx.io.DataBatch(inputs), is_train=False)

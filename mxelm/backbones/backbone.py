@@ -62,7 +62,8 @@ class Backbone:
         labels = [name for name in self.features.list_arguments() if is_input(name) and name != "data"]
         if labels:
             raise InputError(f"{self.name} ends in a loss layer, which wants {labels[0]}: cut it at the layer before")
-        return bind_graph(self.features, {"data": (batch, *self.preprocessing.shape)}, *self.feature_params(), self.ctx)
+        return bind_graph(self.features, {"data": (batch, *self.preprocessing.shape)}, *self.feature_params(),
+                          ctx=self.ctx)
 
     def extract(self, images):
         """Features of images, float32 (n_samples, n_features).

@@ -42,7 +42,7 @@ def _fetch_archive(name, entry, prefix, progress):
     hashes = {"sha256": entry["sha256"]} if entry["sha256"] else {}
     with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=f".{name}.") as temporary:
         archive = Path(temporary) / entry["archive"]
-        fetch_file(entry["mirrors"], archive, hashes, progress, "weights", advice)
+        fetch_file(entry["mirrors"], archive, hashes, progress=progress, folder="weights", advice=advice)
         unpack(archive, Path(temporary) / "unpacked")
         found = {path.name: path for path in sorted((Path(temporary) / "unpacked").rglob("*")) if path.is_file()}
         params = [file for file in found if file.endswith(f"-{entry['epoch']:04d}.params")]

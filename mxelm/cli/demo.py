@@ -25,7 +25,8 @@ def run(args):
     done.predictor.save(str(folder / "digits"))
     from mxelm.reporting.plots import grid_heatmap
     choice = done.selection
-    grid_heatmap(folder / "grid.png", choice.grid, choice.l2s, choice.sizes, (choice.l2, choice.n_neurons))
+    grid_heatmap(folder / "grid.png", choice.grid, l2s=choice.l2s, sizes=choice.sizes,
+                 chosen=(choice.l2, choice.n_neurons))
     return {**summary(done, str(folder / "digits")), **result, "picture": str(folder / "grid.png"),
             "grid": {"l2": choice.l2s, "sizes": choice.sizes, "accuracy": choice.grid.tolist()},
             "seconds": time.perf_counter() - start}

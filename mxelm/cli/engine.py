@@ -37,7 +37,7 @@ def _build(args):
     images = training.source.images
     if images is None or training.kind != "classes":
         raise InputError(f"an engine is built from a set of 28x28 grey images held in memory, which {args.data} is not")
-    engine = build(images[training.positions], training.targets, training.classes, args.bytes, args.seed,
+    engine = build(images[training.positions], training.targets, training.classes, n_bytes=args.bytes, seed=args.seed,
                    progress=not args.json)
     engine.save(args.out)
     return {"engine": args.out, "bytes": engine.bytes, "prototypes": len(engine.labels),

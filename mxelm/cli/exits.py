@@ -97,7 +97,7 @@ def _curve(args):
     lines = "".join(f"{1000 * s:.6g},{a:.6g}\n" for s, a in zip(seconds, accuracies))
     write_text(f"{args.out}.csv", f"milliseconds,accuracy\n{lines}")
     curves(f"{args.out}.png", {cascade.chain.backbone.name: (1000 * seconds, 100 * accuracies)},
-           "mean time an image (ms)", "accuracy (%)")
+           xlabel="mean time an image (ms)", ylabel="accuracy (%)")
     return {"csv": f"{args.out}.csv", "picture": f"{args.out}.png", "points": len(seconds), "images": len(rows) - half}
 
 

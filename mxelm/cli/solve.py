@@ -40,7 +40,7 @@ def run(args):
                        {"l2": l2, "n_samples": state.n_samples}).save(args.out)
     if choice and args.picture:
         from mxelm.reporting.plots import grid_heatmap
-        grid_heatmap(args.picture, choice.grid, choice.l2s, choice.sizes, (l2, size),
+        grid_heatmap(args.picture, choice.grid, l2s=choice.l2s, sizes=choice.sizes, chosen=(l2, size),
                      error=f"{choice.criterion}, squared error a sample")
     return {"checkpoint": args.out, "l2": l2, "n_neurons": len(beta), "n_samples": state.n_samples,
             "criterion": choice and choice.criterion, "best": choice and choice.best}

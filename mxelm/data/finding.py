@@ -53,7 +53,7 @@ def fetch(name, place, progress=False):
         if item.is_archive:
             _fetch_archive(name, item, folder, progress)
         elif not (folder / item.name).exists():
-            fetch_file(item.urls, folder / item.name, item.hashes, progress, name)
+            fetch_file(item.urls, folder / item.name, item.hashes, progress=progress, folder=name)
     missing = _missing(folder, patterns)
     if missing:
         raise FileError(f"{name} was downloaded, but {folder} lacks {missing[0]}")
@@ -67,7 +67,7 @@ def _fetch_archive(name, item, folder, progress):
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         archive, unpacked = Path(temporary) / item.name, Path(temporary) / "unpacked"
         by_hand = f"unpack it by hand to {folder} ({', '.join(KNOWN[name].layouts[0][1]) or 'class folders'})"
-        digest = fetch_file(item.urls, archive, item.hashes, progress, name, by_hand)
+        digest = fetch_file(item.urls, archive, item.hashes, progress=progress, folder=name, advice=by_hand)
         unpack(archive, unpacked)
         if item.inner:
             inner, hashes = unpacked / item.inner[0], item.inner[1]

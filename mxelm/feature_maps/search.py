@@ -35,7 +35,7 @@ class Nearest:
 
 class _Blas:
     def __init__(self, descriptors):
-        self.references = References(descriptors, "cosine")
+        self.references = References(descriptors, metric="cosine")
 
     def nearest(self, U):
         distances, numbers = self.references.nearest(U, 1)

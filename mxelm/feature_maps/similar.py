@@ -34,5 +34,5 @@ def similar(cache: Cache, backbone: Backbone, image: np.ndarray, *, k=9, layer=N
     require_finite(V, layer, ["the image"])
     if not V.any():
         raise InputError(f"the maps of {layer} are all zero for this image: it is like nothing in the cache")
-    distances, numbers = nearest(V, cache.descriptors[layer], min(k, len(cache.labels)), "cosine")
+    distances, numbers = nearest(V, cache.descriptors[layer], min(k, len(cache.labels)), metric="cosine")
     return [Likeness(cache.ids[n], cache.classes[cache.labels[n]], float(d)) for d, n in zip(distances[0], numbers[0])]

@@ -51,4 +51,4 @@ def bind_symbol(backbone, projection, batch, n_outputs=None):
     layer = hidden_layer if n_outputs is None else fuse
     arg_params, aux_params = backbone.feature_params()
     return bind(layer(backbone.features, projection.n_neurons), shapes,
-                {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, backbone.ctx)
+                {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, ctx=backbone.ctx)

@@ -9,7 +9,11 @@ written, and L the part of T whose columns lie in earlier blocks than the row; t
     y = M x + c,    (I - L) [M | c] = [T - L | b]:                                                              (2)
 one triangular solve, and one 1x1 convolution.
 """
-from mxelm.gunn.layer import Gunn2D, convolved, split
+from __future__ import annotations
+
+from types import ModuleType
+
+from mxelm.gunn.layer import Gunn2D, Tensor, convolved, split
 
 EIGHT = 8  # oneDNN's blocks: a convolution of 20 channels takes longer than one of 24
 
@@ -17,14 +21,14 @@ EIGHT = 8  # oneDNN's blocks: a convolution of 20 channels takes longer than one
 class FastGunn2D(Gunn2D):
     """Gunn2D by (1) and (2): same parameters, output and gradients."""
 
-    def update(self, F, x, W, b, K, size):
+    def update(self, F: ModuleType, x: Tensor, W: Tensor, b: Tensor, K: int, size: int) -> Tensor:
         if size == 1:
             M, c = folded(F, W, b, K, self.n)
             return convolved(F, x, M, c, self.n, 1)
         return telescoped(F, x, W, b, K, self.n // K, size)
 
 
-def folded(F, W, b, K, n):
+def folded(F: ModuleType, W: Tensor, b: Tensor, K: int, n: int) -> tuple[Tensor, Tensor]:
     """M (n, n, 1, 1) and c (n,) of equation (2), for a 1x1 kernel W (K, n, 1, 1) and bias b (K,)."""
     T = F.tile(F.reshape(W, shape=(K, n)), reps=(n // K, 1))
     block = F.floor(F.contrib.arange_like(T, axis=0) / K)
@@ -35,7 +39,7 @@ def folded(F, W, b, K, n):
             F.reshape(F.slice_axis(solved, axis=1, begin=n, end=n + 1), shape=(n,)))
 
 
-def telescoped(F, x, W, b, K, m, size):
+def telescoped(F: ModuleType, x: Tensor, W: Tensor, b: Tensor, K: int, m: int, size: int) -> Tensor:
     """The pass by equation (1): one convolution of all channels, then one of K channels a step.
 
     Blocks, filters and biases are filled up with zeros to a multiple of EIGHT channels, which changes nothing.
@@ -49,7 +53,7 @@ def telescoped(F, x, W, b, K, m, size):
     return F.reshape(F.slice_axis(F.stack(*new, axis=1), axis=2, begin=0, end=K), shape=(0, -3, -2))
 
 
-def filled_blocks(F, a, m, fill):
+def filled_blocks(F: ModuleType, a: Tensor, m: int, fill: int) -> list[Tensor]:
     """The m blocks of axis 1 of `a`, as `split` gives them, each with `fill` channels of zeros more."""
     blocks = F.reshape(a, shape=(0, -4, m, -1, -2))
     blocks = F.pad(blocks, mode="constant", pad_width=(0, 0, 0, 0, 0, fill, 0, 0, 0, 0))

@@ -5,11 +5,17 @@ overwrites block j; all steps of a pass share one kernel and one bias. Three pas
 Source: Radhakrishnan, section 4, figures 2 and 3, and the code behind them (github.com/aishwarya34/
 CSC580_PrinciplesOfMachineLearning): neither activation nor BatchNorm between the steps, biases as random as weights.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from types import ModuleType
+from typing import Any, Union
 
 from mxelm.errors import InputError
 from mxelm.runtime import mx
 
+Tensor = Union[mx.nd.NDArray, mx.sym.Symbol]  # what a layer computes with: values, or a graph while it is traced
 STANDARD_DEVIATION = 0.05  # of the layer's initial weights and biases
 
 
@@ -19,7 +25,7 @@ class GradualLayer(mx.gluon.HybridBlock):
     Raises InputError when K does not divide n, and for images x that have not n channels.
     """
 
-    def __init__(self, n, K, **kwargs):
+    def __init__(self, n: int, K: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (isinstance(n, Integral) and isinstance(K, Integral)):
             raise InputError(f"channels and channels a step are whole numbers, got {n!r} and K = {K!r}")
@@ -28,7 +34,7 @@ class GradualLayer(mx.gluon.HybridBlock):
                              f"K = {K}")
         self.n, self.K, self.m = n, K, n // K
 
-    def forward(self, x, *args):
+    def forward(self, x: Tensor, *args: Tensor) -> Tensor:
         if isinstance(x, mx.nd.NDArray) and (x.ndim != 4 or x.shape[1] != self.n):
             raise InputError(f"this layer takes (batch, {self.n}, height, width), got {x.shape}")
         return super().forward(x, *args)
@@ -41,19 +47,20 @@ class Gunn2D(GradualLayer):
     of a layer of 20 to 30 steps, the report's 20 channels make 12 to 18 steps).
     """
 
-    def __init__(self, n, K=20, **kwargs):
+    def __init__(self, n: int, K: int = 20, **kwargs: Any) -> None:
         super().__init__(n, K, **kwargs)
         normal = mx.init.Normal(STANDARD_DEVIATION)  # a parameter's own: biases are drawn too
         for name, shape in (("1", (K, n, 1, 1)), ("2", (K, n, 3, 3)), ("3", (1, n, 1, 1))):
             setattr(self, f"W{name}", self.params.get(f"W{name}", shape=shape, init=normal))
             setattr(self, f"b{name}", self.params.get(f"b{name}", shape=shape[:1], init=normal))
 
-    def hybrid_forward(self, F, x, W1, b1, W2, b2, W3, b3):
+    def hybrid_forward(self, F: ModuleType, x: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor, W3: Tensor,
+                       b3: Tensor) -> Tensor:
         y = F.relu(self.update(F, x, W1, b1, self.K, 1))
         y = F.relu(self.update(F, y, W2, b2, self.K, 3))
         return self.update(F, y, W3, b3, 1, 1) + x
 
-    def update(self, F, x, W, b, K, size):
+    def update(self, F: ModuleType, x: Tensor, W: Tensor, b: Tensor, K: int, size: int) -> Tensor:
         """One gradual pass: each block of K channels becomes W * (all channels as they are by then) + b."""
         blocks = split(F, x, self.n // K)
         for j in range(self.n // K):
@@ -67,23 +74,23 @@ class Sunn2D(Gunn2D):
     Every step then reads the same input with the same kernel, so all blocks of a pass come out alike.
     """
 
-    def update(self, F, x, W, b, K, size):
+    def update(self, F: ModuleType, x: Tensor, W: Tensor, b: Tensor, K: int, size: int) -> Tensor:
         return join(F, [convolved(F, x, W, b, K, size)] * (self.n // K))
 
 
-def split(F, x, m):
+def split(F: ModuleType, x: Tensor, m: int) -> list[Tensor]:
     """The m blocks of channels of x (batch, m K, height, width), each (batch, K, height, width)."""
     if m == 1:
         return [x]
     return list(F.split(F.reshape(x, shape=(0, -4, m, -1, -2)), num_outputs=m, axis=1, squeeze_axis=True))
 
 
-def join(F, blocks):
+def join(F: ModuleType, blocks: Sequence[Tensor]) -> Tensor:
     """The blocks as one array again; by stack, for oneDNN's concat may refuse to go backward (20 channels a block)."""
     return F.reshape(F.stack(*blocks, axis=1), shape=(0, -3, -2))
 
 
-def convolved(F, x, W, b, n_filters, size):
+def convolved(F: ModuleType, x: Tensor, W: Tensor, b: Tensor | None, n_filters: int, size: int) -> Tensor:
     """W * x + b with "same" padding; b may be None."""
     arguments = (x, W) if b is None else (x, W, b)
     return F.Convolution(*arguments, kernel=(size, size), pad=(size // 2, size // 2), num_filter=n_filters,

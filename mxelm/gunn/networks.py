@@ -3,15 +3,25 @@
 A network is a list of named blocks, run in order. Its outputs are the scores before the last softmax, which the loss
 brings. `summary` makes the table of the report's figure 6.
 """
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
 import numpy as np
 
 from mxelm.backbones.gluon import count_parameters, save_block
 from mxelm.errors import InputError, require_choice, require_whole
 from mxelm.gunn.fast import FastGunn2D
-from mxelm.gunn.layer import Gunn2D, Sunn2D
+from mxelm.gunn.layer import Gunn2D, Sunn2D, Tensor
 from mxelm.gunn.original import FastOriginalGunn, OriginalGunn, OriginalSunn
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
+
+if TYPE_CHECKING:
+    from mxelm.preprocessing import Preprocessing
 
 HEADS = ("printed", "plain")
 LAYERS = {"step-by-step": Gunn2D, "fast": FastGunn2D, "sunn": Sunn2D}
@@ -26,25 +36,26 @@ class Network(mx.gluon.HybridBlock):
     Raises InputError for images of another shape (channels, height, width).
     """
 
-    def __init__(self, blocks, shape, stride=None):
+    def __init__(self, blocks: Iterable[tuple[str, mx.gluon.Block]], shape: tuple[int, int, int],
+                 stride: int | None = None) -> None:
         super().__init__(prefix="")
         self.shape, self.stride = shape, stride
         for name, block in blocks:
             self.register_child(block, name)
 
-    def forward(self, x, *args):
+    def forward(self, x: Tensor, *args: Tensor) -> Tensor:
         if isinstance(x, mx.nd.NDArray) and not self.takes(x.shape):
             sizes = f", or of multiples of {self.stride} pixels," if self.stride else ""
             raise InputError(f"the network takes images of shape {self.shape}{sizes} in batches, got {x.shape}")
         return super().forward(x, *args)
 
-    def takes(self, shape):
+    def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether images of `shape`, (batch, channels, height, width), can go through."""
         if self.stride and len(shape) == 4:
             return shape[1] == self.shape[0] and all(side > 0 and side % self.stride == 0 for side in shape[2:])
         return shape[1:] == self.shape
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         for block in self._children.values():
             x = block(x)
         return x
@@ -53,21 +64,22 @@ class Network(mx.gluon.HybridBlock):
 class SoftmaxDense(mx.gluon.nn.Dense):
     """A dense layer whose activation is softmax: what the report's code has where ReLU is customary."""
 
-    def hybrid_forward(self, F, x, weight, bias=None):
+    def hybrid_forward(self, F: ModuleType, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.softmax(super().hybrid_forward(F, x, weight, bias))
 
 
 class Flatten(mx.gluon.HybridBlock):
     """(batch, n, 1, 1) -> (batch, n), the features, under the name that checkpoints are cut at."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(prefix="")  # any other would go before that name
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         return F.Flatten(x, name="flatten")
 
 
-def save(network, prefix, preprocessing, classes, **source):
+def save(network: mx.gluon.HybridBlock, prefix: str | os.PathLike, preprocessing: Preprocessing, classes: Sequence[str],
+         **source: Any) -> None:
     """Write an ordinary checkpoint: PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json; its outputs are scores.
 
     What the report calls impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `backbones.load` read
@@ -76,7 +88,8 @@ def save(network, prefix, preprocessing, classes, **source):
     save_block(network, prefix, preprocessing, classes, features="flatten_output", **source)
 
 
-def gunn15(classes, head="printed", layer="fast", momentum=0.99, seed=0):
+def gunn15(classes: int, *, head: Literal["printed", "plain"] = "printed",
+           layer: Literal["step-by-step", "fast", "sunn"] = "fast", momentum: float = 0.99, seed: int = 0) -> Network:
     """The report's GUNN-15 for 32x32 images, initialised from `seed`; 775,334 parameters for 3 classes.
 
     head: "printed" (softmax between the dense layers, as in the report's code) or "plain" (ReLU there).
@@ -100,7 +113,7 @@ def gunn15(classes, head="printed", layer="fast", momentum=0.99, seed=0):
     return _initialised(Network(blocks, (3, 32, 32)), mx.init.Xavier("uniform", "avg", 3), seed)  # Glorot, uniform
 
 
-def original_gunn15(classes, layer="fast", seed=0):
+def original_gunn15(classes: int, *, layer: Literal["step-by-step", "fast", "sunn"] = "fast", seed: int = 0) -> Network:
     """The original's GUNN-15 for 32x32 images: 1,585,746 trainable parameters for 10 classes, 1,618,236 for 100.
 
     Its last pooling takes the mean of all places, so that smaller images can go through too (multiples of 4 pixels).
@@ -118,7 +131,8 @@ def original_gunn15(classes, layer="fast", seed=0):
     return _initialised(Network(blocks, (3, 32, 32), stride=4), mx.init.MSRAPrelu(**HE_NORMAL), seed)
 
 
-def original_gunn18(classes=1000, layer="fast", seed=0):
+def original_gunn18(classes: int = 1000, *, layer: Literal["step-by-step", "fast", "sunn"] = "fast",
+                    seed: int = 0) -> Network:
     """The original's GUNN-18 for 224x224 images: 28,909,736 trainable parameters for 1,000 classes.
 
     Its layers have no shortcut convolution. Raises as `original_gunn15`. Source: Qiao et al., models/gunn-18.lua.
@@ -137,7 +151,7 @@ def original_gunn18(classes=1000, layer="fast", seed=0):
     return _initialised(Network(blocks, (3, 224, 224)), mx.init.MSRAPrelu(**HE_NORMAL), seed)
 
 
-def summary(network):
+def summary(network: Network) -> list[dict]:
     """A row a block, dicts of layer, output shape (without the batch) and parameters; the first row is the input.
 
     Output shapes are of one image; of a network that was hybridized they are the same.

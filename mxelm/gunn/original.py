@@ -4,7 +4,13 @@ Step j has weights of its own: a bottleneck reads all channels, those before blo
 are added to block j. `OriginalGunn` is that sentence; `FastOriginalGunn` is the same function.
 Source: Qiao et al., section 3, and their code (github.com/joe-siyuan-qiao/GUNN, models/GunnLayer.lua).
 """
-from mxelm.gunn.layer import GradualLayer, convolved, join, split
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from mxelm.gunn.layer import GradualLayer, Tensor, convolved, join, split
 from mxelm.runtime import mx
 
 GROUP = 5  # steps whose first convolutions run as one
@@ -17,7 +23,7 @@ class Step(mx.gluon.HybridBlock):
     networks), 1x1 to K, BatchNorm. No convolution has a bias.
     """
 
-    def __init__(self, n, K, shortcut=True, **kwargs):
+    def __init__(self, n: int, K: int, shortcut: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         nn = mx.gluon.nn
         with self.name_scope():
@@ -32,17 +38,17 @@ class Step(mx.gluon.HybridBlock):
                 self.shortcut = nn.Conv2D(K, 1, use_bias=False, in_channels=n, prefix="shortcut_")
                 self.shortcut_bn = nn.BatchNorm(in_channels=K, prefix="shortcut_bn_")
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         return self.after_first(F, self.reduce(x), *([self.shortcut(x)] if self.shortcut else []))
 
-    def after_first(self, F, reduced, short=None):
+    def after_first(self, F: ModuleType, reduced: Tensor, short: Tensor | None = None) -> Tensor:
         """The step from what its convolutions of all channels give: reduced (2K channels), short (K)."""
         z = F.relu(self.reduce_bn(reduced))
         z = F.relu(self.conv_bn(self.conv(z)))
         z = self.expand_bn(self.expand(z))
         return z if short is None else z + self.shortcut_bn(short)
 
-    def first_kernels(self, F):
+    def first_kernels(self, F: ModuleType) -> list[Tensor]:
         """The kernels that read all channels: (2K, n, 1, 1), and of the shortcut (K, n, 1, 1)."""
         return [value(F, layer.weight) for layer in (self.reduce, self.shortcut) if layer is not None]
 
@@ -53,14 +59,14 @@ class OriginalGunn(GradualLayer):
     3 n^2 + 38 n K + 12 n trainable parameters, 2 n^2 + 38 n K + 10 n without the shortcut convolution.
     """
 
-    def __init__(self, n, K, shortcut=True, **kwargs):
+    def __init__(self, n: int, K: int, shortcut: bool = True, **kwargs: Any) -> None:
         super().__init__(n, K, **kwargs)
         with self.name_scope():
             self.steps = mx.gluon.nn.HybridSequential(prefix="")
             for j in range(self.m):
                 self.steps.add(Step(n, K, shortcut, prefix=f"step{j}_"))
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         blocks = split(F, x, self.m)
         for j, step in enumerate(self.steps):
             blocks[j] = blocks[j] + step(join(F, blocks))
@@ -74,13 +80,13 @@ class FastOriginalGunn(OriginalGunn):
     y_i adds W_j[:, i] * (y_i - x_i) to what it gave the later steps j of the group.
     """
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         blocks, steps = split(F, x, self.m), list(self.steps)
         for first in range(0, self.m, GROUP):
             self.update_group(F, blocks, first, steps[first:first + GROUP])
         return join(F, blocks)
 
-    def update_group(self, F, blocks, first, group):
+    def update_group(self, F: ModuleType, blocks: list[Tensor], first: int, group: Sequence[Step]) -> None:
         """Update `blocks` by the steps of a group, of which the first is step `first`."""
         newer = []  # y_i - x_i of the group's blocks so far
         for j, (step, seen) in enumerate(zip(group, read_at_once(F, join(F, blocks), group, self.K)), first):
@@ -95,19 +101,19 @@ class FastOriginalGunn(OriginalGunn):
 class OriginalSunn(OriginalGunn):
     """The control: the same steps with as many parameters, each reading the untouched input."""
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         steps = list(self.steps)
         seen = read_at_once(F, x, steps, self.K)
         return x + join(F, [step.after_first(F, *read) for step, read in zip(steps, seen)])
 
 
-def read_at_once(F, x, steps, K):
+def read_at_once(F: ModuleType, x: Tensor, steps: Sequence[Step], K: int) -> Iterator[tuple[Tensor, ...]]:
     """What the first convolutions of several steps give of all channels x, for each step as `after_first` takes it."""
     kernels = zip(*[step.first_kernels(F) for step in steps])  # all steps' first, all steps' shortcuts
     return zip(*[split(F, convolved(F, x, F.concat(*kind, dim=0), None, filters * len(steps), 1), len(steps))
                  for kind, filters in zip(kernels, (2 * K, K))])
 
 
-def value(F, parameter):
+def value(F: ModuleType, parameter: mx.gluon.Parameter) -> Tensor:
     """A child's parameter inside `hybrid_forward`: its array, or its variable while a graph is traced."""
     return parameter.var() if F is mx.sym else parameter.data()

@@ -1,21 +1,32 @@
 """What the networks are trained on: classes of CIFAR-10, with the real labels or those of the report's code."""
-from collections import namedtuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mxelm.data.dataset import Dataset
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 from mxelm.training import class_numbers, flip_and_crop
 
-Task = namedtuple("Task", "train validation test")
 LABELS = ("real", "as-published")
 MEAN, SCALE = (125.3, 123.0, 113.9), (1 / 63.0, 1 / 62.1, 1 / 66.7)  # the original's, a channel
 PER_CHANNEL = Preprocessing((32, 32), resize="stretch", mean=MEAN, scale=SCALE)
 
 
-def task(train, test, classes, images=None, validation=0, labels="real"):
+class Task(NamedTuple):
+    """The images that a network is trained on, watched with (None where none were asked for) and tested with."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+
+def task(train: Dataset, test: Dataset, classes: Sequence[str] | Sequence[int], *, images: int | None = None,
+         validation: int = 0, labels: Literal["real", "as-published"] = "real") -> Task:
     """The first `images` training images of some classes, the next `validation` ones, and the classes' test images.
 
     train, test: the two files of a set, Datasets. classes: list of names or numbers. labels: "real" or "as-published".
@@ -23,8 +34,7 @@ def task(train, test, classes, images=None, validation=0, labels="real"):
     """
     if len(classes) < 2:
         raise InputError(f"a task needs two classes or more, got {len(classes)}")
-    if labels not in LABELS:
-        raise InputError(f"labels {labels!r} are not known: use {' or '.join(LABELS)}")
+    require_choice("labels", labels, LABELS)
     chosen = train.only(classes)
     images = len(chosen) - validation if images is None else images
     if images < 1 or validation < 0 or images + validation > len(chosen):
@@ -38,7 +48,7 @@ def task(train, test, classes, images=None, validation=0, labels="real"):
     return Task(chosen.take(order[:images]), chosen.take(order[images:]) if validation else None, held_out)
 
 
-def published_labels(train, part, classes):
+def published_labels(train: Dataset, part: Dataset, classes: Sequence[str] | Sequence[int]) -> Dataset:
     """`part` of `train`'s set (train itself, or the test file) with the label rows that the report's code makes.
 
     Its two errors: of the one-hot columns of all classes it keeps 1 to m instead of 0 to m-1 for the m first classes,
@@ -60,13 +70,14 @@ def published_labels(train, part, classes):
                    part.positions[kept])
 
 
-def classify_published(network, x, y):
+def classify_published(network: mx.gluon.HybridBlock, x: mx.nd.NDArray,
+                       y: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """`training.classify` for the published label rows, which are no distribution and which it would refuse."""
     scores = network(x)
     return mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)(scores, y), scores
 
 
-def constant_answer(targets, classes):
+def constant_answer(targets: np.ndarray, classes: int) -> tuple[int, float]:
     """The class (its number) that is right most often when it is always answered, and the fraction it is right.
 
     targets: class numbers (n,) or rows (n, classes), of which the highest entry counts, the first of equal ones.
@@ -75,7 +86,7 @@ def constant_answer(targets, classes):
     return int(counts.argmax()), float(counts.max() / counts.sum())
 
 
-def one_scalar(train):
+def one_scalar(train: Dataset) -> Preprocessing:
     """The report's normalisation: one mean and one standard deviation over all pixels of the training images."""
     counts = sum(np.bincount(train.image(i).ravel(), minlength=256) for i in range(len(train)))  # of the 256 values
     mean = (counts @ np.arange(256)) / counts.sum()
@@ -83,7 +94,7 @@ def one_scalar(train):
     return Preprocessing((32, 32), resize="stretch", mean=float(mean), scale=1 / float(deviation))
 
 
-def flip_crop_and_cycle(images, rng):
+def flip_crop_and_cycle(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The original's augmentation: mirror, shift by up to 4 pixels (mean colour comes in), roll along one axis.
 
     images: uint8 (n, height, width, 3). Two thirds are rolled, half of these to the side, by any number of pixels.

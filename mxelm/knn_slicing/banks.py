@@ -1,21 +1,28 @@
 """Banks of kernels to start or to compare from: random, principal components, k-means, and a trained network's."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mxelm.errors import InputError
 from mxelm.knn_slicing.kernels import FILTERS, Kernels, checked, pool1
 
+if TYPE_CHECKING:
+    from mxelm.knn_slicing.networks import TalkNetwork
+
 PATCHES = 100_000  # sampled for a learned bank
 RIDGE = 0.3  # of the whitening, in mean variances of the patches; of 0.03, 0.1 and 0.3 best on held-out images
 
 
-def random(seed, filters=FILTERS):
+def random(seed: int, filters: tuple[int, int] = FILTERS) -> Kernels:
     """Glorot's uniform kernels, as the talk's library draws them; biases zero."""
     rng = np.random.default_rng(seed)
     f1, f2 = filters
     return _without_bias(_glorot(rng, f1, 1), _glorot(rng, f2, f1))
 
 
-def pca(images, seed, filters=FILTERS):
+def pca(images: np.ndarray, seed: int, filters: tuple[int, int] = FILTERS) -> Kernels:
     """Principal components of patches, each with both signs because ReLU keeps one; biases zero.
 
     images: uint8 training images (n, height, width). Where a patch has too few components for the layer (nine of
@@ -24,7 +31,7 @@ def pca(images, seed, filters=FILTERS):
     return _learned(images, seed, filters, _components, _components, True)
 
 
-def kmeans(images, seed, filters=FILTERS):
+def kmeans(images: np.ndarray, seed: int, filters: tuple[int, int] = FILTERS) -> Kernels:
     """Centroids of patches as kernels (scikit-learn's mini-batch k-means); biases zero.
 
     images: uint8 training images (n, height, width). Patches are brought to unit length, flat ones left out. conv1's
@@ -34,7 +41,7 @@ def kmeans(images, seed, filters=FILTERS):
     return _learned(images, seed, filters, _centroids, _whitened_centroids, False)
 
 
-def backprop(network):
+def backprop(network: TalkNetwork) -> Kernels:
     """The kernels of a trained network of mxelm.knn_slicing.networks."""
     return Kernels(*(parameter.data().asnumpy() for layer in (network.conv1, network.conv2)
                      for parameter in (layer.weight, layer.bias)))

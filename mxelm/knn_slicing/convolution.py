@@ -2,13 +2,17 @@
 
 NumPy alone, so that a cluster's workers need no MXNet; equal to MXNet's operators up to float32 rounding.
 """
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 BLOCK = 16  # images at once: their patches (1.8 MB for conv2) stay in a core's cache
 
 
-def respond(maps, weights, biases, run=map):
+def respond(maps: np.ndarray, weights: np.ndarray, biases: np.ndarray, *, run: Callable = map) -> np.ndarray:
     """ReLU and 2x2 max-pooling of 3x3 convolutions: float32 (n, positions, filters), of maps (n, h, w, channels).
 
     maps: float32, channels last, C order. weights: (filters, channels, 3, 3), biases: (filters,). Valid padding; of
@@ -28,17 +32,17 @@ def respond(maps, weights, biases, run=map):
     return out.reshape(len(maps), side * side, len(weights))
 
 
-def pooled_side(maps):
+def pooled_side(maps: np.ndarray) -> int:
     """Height, and width, of the pooled output of (n, h, w, channels)."""
     return (maps.shape[1] - 2) // 2
 
 
-def matrix_of(weights):
+def matrix_of(weights: np.ndarray) -> np.ndarray:
     """Weights (filters, channels, 3, 3) as float32 (9 * channels, filters), in the order of `convolve`'s patches."""
     return np.ascontiguousarray(np.asarray(weights, np.float32).transpose(2, 3, 1, 0)).reshape(-1, len(weights))
 
 
-def convolve(maps, matrix):
+def convolve(maps: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """What 2x2 pooling uses of a 3x3 convolution, without bias: float32 (n, side, side, filters), side even."""
     n, _, _, channels = maps.shape
     side = 2 * pooled_side(maps)
@@ -48,7 +52,7 @@ def convolve(maps, matrix):
     return (windows.reshape(-1, 9 * channels) @ matrix).reshape(n, side, side, -1)
 
 
-def convolve_all(maps, weights, run=map):
+def convolve_all(maps: np.ndarray, weights: np.ndarray, *, run: Callable = map) -> np.ndarray:
     """`convolve` of all maps, in blocks."""
     matrix, side = matrix_of(weights), 2 * pooled_side(maps)
     out = np.empty((len(maps), side, side, len(weights)), np.float32)
@@ -61,7 +65,7 @@ def convolve_all(maps, weights, run=map):
     return out
 
 
-def pool(convolved, out):
+def pool(convolved: np.ndarray, out: np.ndarray) -> None:
     """2x2 max-pooling of (n, side, side, filters) into `out`."""
     n, side, _, filters = convolved.shape
     pairs = convolved.reshape(n, side // 2, 2, side, filters)

@@ -1,4 +1,6 @@
 """Deskewing: upright digits by a shear that their second moments give. NumPy alone, as the small engine needs it."""
+from __future__ import annotations
+
 import numpy as np
 
 from mxelm.errors import InputError
@@ -6,7 +8,7 @@ from mxelm.errors import InputError
 _BLOCK = 2048  # images
 
 
-def deskew(images):
+def deskew(images: np.ndarray) -> np.ndarray:
     """Shear each image so that the covariance of its ink's rows and columns vanishes; its centre of mass stays.
 
     images: uint8 (n, height, width), ink bright on black; the same comes back. Row y moves by skew * (y - mean y)

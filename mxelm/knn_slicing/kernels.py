@@ -1,5 +1,8 @@
 """The two convolutions before the k-NN: their kernels and the features they give."""
+from __future__ import annotations
+
 import dataclasses
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +29,7 @@ class Kernels:
     conv2: np.ndarray
     bias2: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, np.array(getattr(self, field.name), np.float32, order="C"))
         f1, f2 = len(self.conv1), len(self.conv2)
@@ -38,24 +41,24 @@ class Kernels:
             if not np.isfinite(found).all():
                 raise InputError(f"kernels: {name} holds NaN or infinite values")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Kernels: {len(self.conv1)} and {len(self.conv2)} filters>"
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of parameters, biases included."""
         return sum(getattr(self, field.name).size for field in dataclasses.fields(self))
 
-    def replace(self, **changes):
+    def replace(self, **changes: np.ndarray) -> Kernels:
         """A copy with some arrays changed."""
         return dataclasses.replace(self, **changes)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the kernels to one file, whole or not at all."""
         save_container(path, KIND, {}, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Kernels:
         """Read what `save` wrote; FileError for a damaged or foreign file."""
         _, arrays = load_container(path, KIND)
         try:
@@ -64,7 +67,7 @@ class Kernels:
             raise FileError(f"{path} does not hold kernels: {error}") from None
 
 
-def features(images, kernels, block=BLOCK):
+def features(images: np.ndarray, kernels: Kernels, *, block: int = BLOCK) -> np.ndarray:
     """What the k-NN sees: float32 (n, 1600) of 28x28 images, channel-major (64, 5, 5).
 
     images: uint8 (n, height, width), used as pixel / 255. Convolution, ReLU, 2x2 max-pooling, twice, without
@@ -79,7 +82,7 @@ def features(images, kernels, block=BLOCK):
     return out
 
 
-def pool1(images, kernels, block=BLOCK):
+def pool1(images: np.ndarray, kernels: Kernels, *, block: int = BLOCK) -> np.ndarray:
     """The first layer's pooled maps: float32 (n, 32, 13, 13) of uint8 28x28 images (n, height, width)."""
     out = None
     for start, x in _blocks(images, block):
@@ -101,7 +104,7 @@ def _blocks(images, block):
         yield start, mx.nd.array(images[start:start + block, None].astype(np.float32) / 255)
 
 
-def checked(images):
+def checked(images: np.ndarray) -> np.ndarray:
     """Images as the kernels take them, uint8 (n, height, width); InputError for any others."""
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images) or min(images.shape[1:]) < 10:

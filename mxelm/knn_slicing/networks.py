@@ -1,11 +1,17 @@
 """The six networks of the talk, which differ in their dense layers, and what each of them weighs."""
+from __future__ import annotations
+
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mxelm.backbones.gluon import count_parameters
 from mxelm.errors import InputError
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.knn_slicing.kernels import Kernels
 
 PREPROCESSING = Preprocessing((28, 28), "stretch", interpolation="area", scale=1 / 255, channel_order="GREY")
 NAMES = ("128", "64", "32", "16", "8", "knn")
@@ -20,7 +26,7 @@ class TalkNetwork(mx.gluon.nn.HybridSequential):
     Source: Radu, slides on experiments; the shapes are those that give the printed parameter counts.
     """
 
-    def __init__(self, neurons, pool_first, **kwargs):
+    def __init__(self, neurons: int | None, pool_first: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         nn = mx.gluon.nn
         flat = 64 * 5 * 5 if pool_first else 64 * 12 * 12
@@ -36,7 +42,7 @@ class TalkNetwork(mx.gluon.nn.HybridSequential):
                 self.dense2 = nn.Dense(10, in_units=neurons, prefix="dense2_")
 
 
-def network(name):
+def network(name: str) -> TalkNetwork:
     """The network of one row of the talk's table: "128", "64", "32", "16", "8" (neurons) or "knn" (no dense layer).
 
     "128" pools after conv2 alone, which its 1.2 million parameters tell; the others pool twice. Not initialised.
@@ -47,7 +53,7 @@ def network(name):
     return TalkNetwork(None if name == "knn" else int(name), pool_first=name != "128", prefix="net_")
 
 
-def from_kernels(kernels):
+def from_kernels(kernels: Kernels) -> TalkNetwork:
     """The "knn" network with the weights of a Kernels of the talk's size: images -> features."""
     made = network("knn")
     made.initialize()
@@ -59,7 +65,7 @@ def from_kernels(kernels):
     return made
 
 
-def engine_bytes(net):
+def engine_bytes(net: mx.gluon.Block) -> dict[str, int]:
     """Size of an initialised network's weights: {"saved": bytes of MXNet's own file, "raw": four a parameter}."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "engine.params"

@@ -1,5 +1,9 @@
 """The sliced classifier: any network cut after a layer, and k-NN on what that layer gives."""
+from __future__ import annotations
+
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -17,6 +21,9 @@ from mxelm.knn_slicing.kernels import Kernels
 from mxelm.neighbours import METRICS, WEIGHTS, References, vote
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.data.dataset import Dataset
 
 KIND = "sliced-classifier"
 BATCH = 250  # images
@@ -36,7 +43,10 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
     Source: Radu, slides on k-NN slicing (k = 9).
     """
 
-    def __init__(self, network, cut=None, preprocessing=None, k=9, weights="uniform", metric="cosine"):
+    def __init__(self, network: Kernels | mx.gluon.HybridBlock | Backbone | str | os.PathLike,
+                 *, cut: str | None = None, preprocessing: Preprocessing | None = None, k: int = 9,
+                 weights: Literal["uniform", "distance"] = "uniform",
+                 metric: Literal["cosine", "l2"] = "cosine") -> None:
         self.network = network
         self.cut = cut
         self.preprocessing = preprocessing
@@ -44,7 +54,7 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
         self.weights = weights
         self.metric = metric
 
-    def fit(self, images, y=None):
+    def fit(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> SlicedClassifier:
         """Keep the activations of uint8 images, an array (n, h, w[, 3]) or a list of any sizes, with labels y (n,).
 
         A Dataset brings its own labels: the names of its classes. Raises InputError for fewer than two classes, k
@@ -60,21 +70,22 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep(self, backbone, classes, references, labels):
         self.backbone_, self.classes_, self.references_, self.labels_ = backbone, classes, references, labels
-        self.index_ = References(references, self.metric)
+        self.index_ = References(references, metric=self.metric)
         return self
 
-    def kneighbors(self, images, k=None):
+    def kneighbors(self, images: np.ndarray | Sequence[np.ndarray] | Dataset,
+                   k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Distances float64 (n, k) and indices int64 (n, k) of the nearest references of each image."""
         check_is_fitted(self)
         found = _activations(self.backbone_, without_targets(images))
         return self.index_.nearest(found, self.k if k is None else k)
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> np.ndarray:
         """Classes (n,) of images as `fit` takes them."""
         distances, indices = self.kneighbors(images)
-        return self.classes_[vote(distances, self.labels_[indices], len(self.classes_), self.weights)]
+        return self.classes_[vote(distances, self.labels_[indices], len(self.classes_), weights=self.weights)]
 
-    def score(self, images, y=None):
+    def score(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> float:
         """Accuracy, 0..1; y is left out for a Dataset, whose classes are matched by name."""
         dataset, classes = with_classes(images, y)
         check_is_fitted(self)
@@ -84,14 +95,14 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
         return float(np.mean(self.predict(dataset) == classes[dataset.targets]))
 
     @property
-    def bytes(self):
+    def bytes(self) -> dict[str, int]:
         """What the fitted classifier holds: {"kernels": ..., "references": ...}, references with their labels."""
         check_is_fitted(self)
         params = {name: array for part in self.backbone_.feature_params() for name, array in part.items()}
         return {"kernels": sum(4 * array.size for array in params.values()),
                 "references": self.references_.nbytes + self.labels_.nbytes}
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write all that `load` needs to one file: graph, parameters, references, labels."""
         check_is_fitted(self)
         backbone = self.backbone_
@@ -103,7 +114,7 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
                                     "metric": self.metric}, arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> SlicedClassifier:
         """Read what `save` wrote, as a fitted classifier; FileError for a damaged or foreign file."""
         meta, arrays = load_container(path, KIND)
         try:

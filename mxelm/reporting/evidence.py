@@ -3,6 +3,9 @@
 A block begins with a line `Evidence:` and holds an indented id a line; `mxelm report` writes behind each id the value,
 machine and commit, and `--check` compares them. No figure is typed.
 """
+from __future__ import annotations
+
+import os
 import re
 from pathlib import Path
 
@@ -23,7 +26,7 @@ def filled(text: str, rows: list) -> str:
     return _BLOCK.sub(block, text, count=1)
 
 
-def scripts(folder) -> list:
+def scripts(folder: str | os.PathLike) -> list:
     """The scripts in and below `folder` that have a block of evidence, in order."""
     return [path for path in sorted(Path(folder).rglob("*.py")) if _BLOCK.search(path.read_text(encoding="utf-8"))]
 

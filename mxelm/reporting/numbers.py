@@ -1,23 +1,25 @@
 """Numbers as text: no more digits than the spread supports, thousands separated, a true minus sign."""
+from __future__ import annotations
+
 import math
 
 SIGNIFICANT = 4  # digits of a figure without a spread
 _MOST_PLACES = 6  # beyond, scientific notation
 
 
-def value_text(value, std, n, unit):
+def value_text(value: float, std: float | None, n: int, unit: str) -> str:
     """Ours: `92.52 ± 0.59 % (n = 3)`; two significant digits of the standard deviation set the value's digits."""
     places = _places(value, std)
     spread = f" ± {_fixed(std, places)}" if std is not None else ""
     return f"{_fixed(value, places)}{spread}{_unit(unit)} (n = {n})"
 
 
-def printed_text(value, unit):
+def printed_text(value: float, unit: str) -> str:
     """The paper's: as printed, with nothing added."""
     return _fixed(value, _printed_places(value)) + _unit(unit)
 
 
-def difference_text(value, std, printed):
+def difference_text(value: float, std: float | None, printed: float) -> str:
     """Ours minus the paper's, signed, with the digits of ours, or of the paper's where ours has no spread."""
     places = _places(value, std) if std else max(_places(value, std), _printed_places(printed))
     text = _fixed(value - printed, places)

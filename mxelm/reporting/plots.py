@@ -2,6 +2,10 @@
 
 matplotlib is used through its Figure, never through pyplot, so that no global state of the caller's is touched.
 """
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -19,7 +23,8 @@ MOST_TICKS = 12  # of a grid's sizes that are all named below the axis
 ANNOTATED_CLASSES = 20  # up to here the cells of a confusion matrix are large enough for numbers
 
 
-def grid_heatmap(path, accuracy, l2s, sizes, chosen, error=None):
+def grid_heatmap(path: str | os.PathLike, accuracy: np.ndarray, *, l2s: Sequence[float], sizes: Sequence[int],
+                 chosen: tuple[float, int], error: str | None = None) -> None:
     """Draw the accuracy, or another criterion, of every (l2, number of neurons).
 
     path: .png, .svg or .pdf. accuracy: float (n_l2, n_sizes) in 0..1, NaN where there is none. l2s: (n_l2,) positive,
@@ -58,7 +63,7 @@ def _refuse_grid(accuracy, l2s, sizes):
         raise InputError("a grid without any accuracy cannot be drawn: every cell is NaN")
 
 
-def confusion_matrix(path, matrix, classes):
+def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, classes: Sequence[str]) -> None:
     """Draw a confusion matrix, coloured by the share of each true class; up to 20 classes with the counts written in.
 
     matrix: counts (n_classes, n_classes), rows true, columns predicted. classes: their names. Raises InputError.
@@ -98,7 +103,8 @@ def _write_counts(axes, matrix, share):
                   color="white" if share[row, column] > 0.5 else "black")
 
 
-def curves(path, lines, xlabel, ylabel):
+def curves(path: str | os.PathLike, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str,
+           ylabel: str) -> None:
     """Draw named curves over one pair of axes.
 
     lines: dict of name -> (x, y), two sequences of one length. xlabel, ylabel: with their units. Raises InputError.
@@ -122,7 +128,7 @@ def curves(path, lines, xlabel, ylabel):
     save(figure, path)
 
 
-def kernels(path, banks):
+def kernels(path: str | os.PathLike, banks: Mapping[str, np.ndarray]) -> None:
     """Draw the kernels of each bank in a row, blue below zero and red above.
 
     banks: dict of name -> (n_kernels, height, width); of each the first 32 are drawn. Raises InputError for none.
@@ -153,7 +159,7 @@ def _edges(centres, geometric):
     return np.exp(edges) if geometric else edges
 
 
-def save(figure, path):
+def save(figure: Figure, path: str | os.PathLike) -> None:
     """Write a matplotlib Figure as .png, .svg or .pdf, whole or not at all; InputError for another ending."""
     kinds = figure.canvas.get_supported_filetypes()
     kind = str(path).rpartition(".")[2]

@@ -1,11 +1,16 @@
 """Result files: one JSON a script, a row for each measured figure, merged when a script is run again in parts."""
+from __future__ import annotations
+
 import datetime
 import functools
 import json
 import math
+import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +27,9 @@ MACHINE_KEYS = ("cpu", "cores", "memory")
 _ID = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
-def row(id, value, unit, better, std=None, n=1, command="", seconds=None, conditions=None):
+def row(id: str, value: float | None, unit: str, better: Literal["higher", "lower", "none"],
+        *, std: float | None = None, n: int = 1, command: str = "", seconds: float | None = None,
+        conditions: dict | None = None) -> dict:
     """One measured figure as a dict of plain values, stamped with today's date and the commit of the checkout.
 
     id: str, `paper.what.which`. value: float, a mean over `n` seeds or splits, or None for what cannot be had (then
@@ -41,7 +48,8 @@ def row(id, value, unit, better, std=None, n=1, command="", seconds=None, condit
     return made
 
 
-def over_seeds(id, values, unit, better, *, seconds=None, conditions=None):
+def over_seeds(id: str, values: Sequence[float], unit: str, better: Literal["higher", "lower", "none"],
+               *, seconds: float | None = None, conditions: dict | None = None) -> dict:
     """A row of the mean and sample standard deviation of one value a seed; no value where there is no seed.
 
     values: float (n,), in the row's unit. The rest as `row` takes it; without a value conditions need a reason.
@@ -51,7 +59,7 @@ def over_seeds(id, values, unit, better, *, seconds=None, conditions=None):
                seconds=seconds, conditions=conditions)
 
 
-def from_seeds(made, command, seeds):
+def from_seeds(made: dict, command: str, seeds: Sequence) -> dict:
     """The row `made`, stamped with the command, commits, last date and machine of the Seeds that it was made of."""
     started = [process for seed in seeds for process in seed.started]
     if not started:
@@ -61,7 +69,7 @@ def from_seeds(made, command, seeds):
     return _with_origin(stamped, started[-1], runtime.machine(), runtime.versions())
 
 
-def write(path, experiment, rows):
+def write(path: str | os.PathLike, experiment: str, rows: Sequence[dict]) -> None:
     """Write `rows` (from `row`) to the result file at `path`: rows of the same id are replaced, others stay.
 
     experiment: str, the script's name. The file keeps the machine and versions of this run; a row that stays from a
@@ -81,7 +89,7 @@ def write(path, experiment, rows):
                                 "versions": versions, "rows": ordered})
 
 
-def require_writable(path, experiment):
+def require_writable(path: str | os.PathLike, experiment: str) -> None:
     """Raise before hours of work the FileError that `write` would raise after them; the file's folder is made."""
     path = Path(path)
     files.make_folder(path.parent)
@@ -99,14 +107,14 @@ def _old(path, experiment):
     return old
 
 
-def line(row):
+def line(row: dict) -> str:
     """A row in one line, as scripts print it and RESULTS.md shows it; without a value, the reason why."""
     value = (row["conditions"]["reason"] if row["value"] is None else
              value_text(row["value"], row["std"], row["n"], row["unit"]))
     return f"{row['id']:40s} {value}"
 
 
-def read(folder):
+def read(folder: str | os.PathLike) -> list[dict]:
     """All rows of the result files in `folder`, by id; each also tells its file's experiment, machine and versions.
 
     Raises FileError, naming file and row, for another schema, unknown or missing keys, an id that occurs twice
@@ -225,7 +233,7 @@ def _plain(id, conditions):
 
 
 @functools.lru_cache
-def commit():
+def commit() -> str | None:
     """Short hash of the checkout this package lies in, "+" appended when changed since; None outside a checkout.
 
     Asked once a process: the code that runs is the code that was loaded. Results themselves do not count as a

@@ -1,10 +1,14 @@
 """How far figures scatter, and whether two classifiers that were scored on the same images differ."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 from mxelm.errors import InputError
 
 
-def mcnemar(right_a, right_b):
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
     """Two-sided p of the images on which only one of two classifiers is right, exact by the binomial distribution.
 
     right_a, right_b: bool (n,), whether each image was classified rightly. 1.0 where they never differ.
@@ -18,7 +22,7 @@ def mcnemar(right_a, right_b):
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def spread(values):
+def spread(values: Sequence[float]) -> float | None:
     """Sample standard deviation of one figure a seed, None where there is one seed or none."""
     values = np.asarray(values, float)
     return float(values.std(ddof=1)) if len(values) > 1 else None

@@ -1,7 +1,10 @@
 """RESULTS.md: our rows beside the papers' printed figures, each with a status that a rule gives and nobody types."""
+from __future__ import annotations
+
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -48,7 +51,7 @@ class Entry:
     status: str
 
 
-def status(row, published):
+def status(row: dict | None, published: Published | None) -> str:
     """The status of one figure, from our row and the printed one (either may be None).
 
     - *cannot be had*: our row has no value, or there is none, and the row or the printed figure says why.
@@ -88,7 +91,7 @@ def _compare(row, published):
     return "exceeds" if (difference > 0) == (row["better"] == "higher") else "differs"
 
 
-def told_apart(row, published):
+def told_apart(row: dict, published: Published) -> float:
     """From which difference on our row and the printed figure would have been told apart, in the row's unit."""
     return max(published.tolerance, math.hypot(_error(row, published), _scatter(row) or 0.0))
 
@@ -107,13 +110,13 @@ def _scatter(row):
     return float(stats.t.ppf(0.975, row["n"] - 1)) * row["std"] * math.sqrt(1 + 1 / row["n"])
 
 
-def test_images(row):
+def test_images(row: dict) -> int | None:
     """How many test images an accuracy stands on: its conditions' `test_images` (10000, "test9000"), or None."""
     said = re.search(r"\d+$", str(row["conditions"].get("test_images", "")))
     return int(said.group()) if said else None
 
 
-def compare(rows, published):
+def compare(rows: Iterable[dict], published: Iterable[Published]) -> list[Entry]:
     """One Entry a figure: the published ones in the papers' order, then the other rows by id.
 
     rows: as `results.read` gives them. published: iterable of Published. Raises InputError when a unit is not the
@@ -130,7 +133,7 @@ def compare(rows, published):
     return entries
 
 
-def explained(row, reason, *more):
+def explained(row: dict, reason: str, *more: str | None) -> dict:
     """The row with `reason` where its figure differs from the printed one, and with `more` reasons if there are any."""
     printed = {figure.id: figure for figure in PUBLISHED}
     reasons = [reason] if status(row, printed.get(row["id"])) == "differs" else []
@@ -138,13 +141,13 @@ def explained(row, reason, *more):
     return {**row, "conditions": {**row["conditions"], **({"reason": "; ".join(reasons)} if reasons else {})}}
 
 
-def count(entries):
+def count(entries: Sequence[Entry]) -> dict[str, int]:
     """How many entries have each status: dict in the order of STATUSES, without zeros."""
     found = Counter(entry.status for entry in entries)
     return {name: found[name] for name in STATUSES if found[name]}
 
 
-def build(rows, published):
+def build(rows: Iterable[dict], published: Iterable[Published]) -> str:
     """The text of RESULTS.md, the same for the same rows and figures; raises as `compare` does."""
     entries = compare(rows, published)
     lines = [HEADER, _counts(entries), RULE]

@@ -1,18 +1,29 @@
 """Checkpoints of a training: parameters, optimizer states and their counters, of the last epoch and of the best."""
+from __future__ import annotations
+
 import json
 import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mxelm.containers import fits, load_container, require_same, save_container, understood
 from mxelm.errors import FileError, InputError
 from mxelm.files import remove_leftovers
 from mxelm.runtime import mx
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mxelm.data.iterators import GluonLoader
+
 log = logging.getLogger(__name__)
 KIND = "training-checkpoint"
 
 
-def identity_of(seed, epochs, optimizer, settings, loader, forward, schedule):
+def identity_of(loader: GluonLoader, forward: Callable, schedule: Callable[[float], float], *, seed: int, epochs: int,
+                optimizer: str, settings: dict | None) -> dict:
     """What must be the same for a run to go on, as a checkpoint will give it back."""
     return json.loads(json.dumps({
         "seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}, "batches": len(loader),
@@ -21,7 +32,8 @@ def identity_of(seed, epochs, optimizer, settings, loader, forward, schedule):
     }, default=float))
 
 
-def begin(checkpoint, resume, network, trainer, identity, ctx):
+def begin(checkpoint: str | os.PathLike, network: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, identity: dict, *,
+          resume: bool, ctx: mx.Context | None) -> list[dict]:
     """The history to go on from, [] for a new run, which removes what its own resume would take for its own."""
     if type(trainer._optimizer).__name__ == "LBSGD":
         raise InputError("lbsgd keeps gradients between its steps, which no checkpoint holds: take another optimizer")
@@ -36,14 +48,15 @@ def begin(checkpoint, resume, network, trainer, identity, ctx):
     return history
 
 
-def load_parameters(network, path, ctx=None):
+def load_parameters(network: mx.gluon.HybridBlock, path: str | os.PathLike,
+                    ctx: mx.Context | None = None) -> list[dict]:
     """Put the parameters of a checkpoint (`...` or `....best`) into `network`; the history comes back."""
     meta, arrays = load_container(path, KIND)
     _set_parameters(network, arrays, path, ctx)
     return meta["history"]
 
 
-def parameters_of(network):
+def parameters_of(network: mx.gluon.HybridBlock) -> dict[str, np.ndarray]:
     """The arrays of all parameters by name.
 
     MXNet's own thread copies them first: validation leaves weights in oneDNN's layouts, which asnumpy() would undo with
@@ -69,7 +82,7 @@ def _set_parameters(network, arrays, path, ctx):
         parameter._load_init(mx.nd.array(saved, dtype=saved.dtype), ctx, cast_dtype=True)  # deferred ones too
 
 
-def save(path, network, trainer, meta):
+def save(path: str | os.PathLike, network: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, meta: dict) -> None:
     """Parameters, optimizer states and their counters; MXNet's own `save_states` would pickle them."""
     updater, optimizer = trainer._updaters[0], trainer._optimizer
     arrays = parameters_of(network)

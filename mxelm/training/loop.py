@@ -4,8 +4,13 @@ A run is a function of its seed and its loader's: an epoch draws MXNet's randomn
 augmentation from (the loader's shuffle, epoch) and from nothing else, so a run that was killed continues from its last
 whole epoch as if nothing had happened.
 """
+from __future__ import annotations
+
 import logging
+import os
 import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +23,9 @@ from mxelm.runtime import seed as seed_mxnet
 from mxelm.training.checkpoint import KIND, begin, identity_of, parameters_of, save
 from mxelm.training.labels import class_numbers, labels_of, require_classes, require_width
 
+if TYPE_CHECKING:
+    from mxelm.data.iterators import GluonLoader
+
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +33,7 @@ class NotFinite(InputError):
     """Loss or parameters of a training have stopped being finite; the checkpoint is that of the epoch before."""
 
 
-def classify(network, x, y):
+def classify(network: mx.gluon.HybridBlock, x: mx.nd.NDArray, y: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """Softmax cross-entropy (batch,) and the scores (batch, classes): what `fit` minimises unless told otherwise.
 
     y: class numbers (batch,), or rows (batch, classes) that sum to 1; InputError for rows of another width.
@@ -36,8 +44,11 @@ def classify(network, x, y):
     return mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=y.ndim == 1)(scores, y), scores
 
 
-def fit(network, loader, epochs, schedule, *, optimizer="sgd", settings=None, forward=classify, validation=None,
-        checkpoint=None, resume=False, seed=0, progress=False, ctx=None, patience=None):
+def fit(network: mx.gluon.HybridBlock, loader: GluonLoader, epochs: int, schedule: Callable[[float], float], *,
+        optimizer: str = "sgd", settings: dict | None = None, forward: Callable = classify,
+        validation: Iterable | None = None, checkpoint: str | os.PathLike | None = None, resume: bool = False,
+        seed: int = 0, progress: bool = False, ctx: mx.Context | None = None,
+        patience: int | None = None) -> list[dict]:
     """Train `network` on `loader` for `epochs`; the history is a list of dicts, one an epoch.
 
     network: initialised HybridBlock.
@@ -66,8 +77,9 @@ def fit(network, loader, epochs, schedule, *, optimizer="sgd", settings=None, fo
     trainer = _trainer(network, optimizer, {"learning_rate": schedule(0.0), **(settings or {})})
     identity, history = {}, []
     if checkpoint:
-        identity = identity_of(seed, epochs, optimizer, settings, loader, forward, schedule)
-        history = begin(checkpoint, resume, network, trainer, identity, ctx)
+        identity = identity_of(loader, forward, schedule, seed=seed, epochs=epochs, optimizer=optimizer,
+                               settings=settings)
+        history = begin(checkpoint, network, trainer, identity, resume=resume, ctx=ctx)
     judged = [labels_of(part) for part in (loader, validation) if part is not None]
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
@@ -131,7 +143,8 @@ def _epoch(network, trainer, loader, forward, schedule, epoch, epochs, seed, pro
             "seconds": time.perf_counter() - start}
 
 
-def accuracy(network, loader, *, forward=classify, ctx=None):
+def accuracy(network: mx.gluon.HybridBlock, loader: Iterable, *, forward: Callable = classify,
+             ctx: mx.Context | None = None) -> float:
     """Fraction of the loader's samples whose highest score is at their label; `forward` as in `fit`.
 
     Raises InputError for labels that name no class of the network.

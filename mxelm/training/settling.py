@@ -1,8 +1,12 @@
 """BatchNorm's running statistics brought up to date with weights that stay as they are."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 from mxelm.runtime import mx
 
 
-def settle(network, loader, *, momentum: float = 0.9) -> None:
+def settle(network: mx.gluon.HybridBlock, loader: Iterable, *, momentum: float = 0.9) -> None:
     """One epoch of `loader` in which nothing is learnt but BatchNorm's running statistics.
 
     network: trained HybridBlock. momentum: the share of the old statistics that a step keeps; Keras's 0.99 leaves them

@@ -40,7 +40,7 @@ def reference(backbone, projection, images, targets):
 def symbol_outputs(backbone, projection, images, targets):
     arg_params, aux_params = backbone.feature_params()
     model = bind(fuse(backbone.features, projection.n_neurons), {"data": images.shape, "Y": targets.shape},
-                 {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, mx.cpu())
+                 {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, ctx=mx.cpu())
     model.forward(Batch([mx.nd.array(images), mx.nd.array(targets)]), is_train=False)
     return [output.asnumpy() for output in model.get_outputs()]
 
@@ -157,7 +157,7 @@ def test_export_round_trip(tiny_backbone, projection, images, targets, way, tmp_
     assert_agree([output.asnumpy() for output in imported(x, Y)], expected)
     symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 7)
     assert graph_digest(symbol) == graph_digest(fuse(tiny_backbone.features, L))
-    model = bind(symbol, {"data": x.shape, "Y": Y.shape}, arg_params, aux_params, mx.cpu())
+    model = bind(symbol, {"data": x.shape, "Y": Y.shape}, arg_params, aux_params, ctx=mx.cpu())
     model.forward(Batch([x, Y]), is_train=False)
     assert_agree([output.asnumpy() for output in model.get_outputs()], expected)
 

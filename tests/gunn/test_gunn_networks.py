@@ -87,7 +87,7 @@ def test_every_row_of_figure_6(layer):
 
 
 def test_the_summary_is_the_same_for_a_hybridized_network(report):
-    network = gunn15(3, "plain")
+    network = gunn15(3, head="plain")
     network.hybridize()
     assert summary(network) == summary(report)
     assert set(summary(network)[1]) == {"layer", "output", "parameters"}
@@ -95,7 +95,7 @@ def test_the_summary_is_the_same_for_a_hybridized_network(report):
 
 @pytest.mark.parametrize("layer", ["fast", "step-by-step", "sunn"])
 def test_totals_of_the_original(layer):
-    assert count_parameters(original_gunn15(10, layer))["trainable"] == 1585746
+    assert count_parameters(original_gunn15(10, layer=layer))["trainable"] == 1585746
 
 
 def test_total_of_the_original_for_100_classes():
@@ -111,7 +111,7 @@ def test_total_of_gunn_18():
 
 
 def test_the_control_has_the_same_parameters(report, original):
-    for network, control in ((report, gunn15(3, layer="sunn")), (original, original_gunn15(10, "sunn"))):
+    for network, control in ((report, gunn15(3, layer="sunn")), (original, original_gunn15(10, layer="sunn"))):
         assert {name: p.shape for name, p in parameters(network).items()} == {
             name: p.shape for name, p in parameters(control).items()}
 
@@ -143,10 +143,10 @@ def test_a_network_is_a_function_of_its_seed(build):
 
 def test_ways_to_compute_begin_with_the_same_values(report, original):
     """So that runs that differ in layer, head or momentum are pairs."""
-    others = [gunn15(3, head, layer, momentum) for head, layer, momentum in (
+    others = [gunn15(3, head=head, layer=layer, momentum=momentum) for head, layer, momentum in (
         ("plain", "fast", 0.99), ("printed", "step-by-step", 0.9), ("printed", "sunn", 0.99))]
     assert all(same(network, report) for network in others)
-    assert all(same(original_gunn15(10, layer), original) for layer in ("step-by-step", "sunn"))
+    assert all(same(original_gunn15(10, layer=layer), original) for layer in ("step-by-step", "sunn"))
 
 
 def test_initial_values_of_the_report(report):
@@ -182,7 +182,7 @@ def softmax(z):
 
 @pytest.mark.parametrize("head, activation", [("plain", relu), ("printed", softmax)])
 def test_heads(head, activation):
-    network = gunn15(3, head)
+    network = gunn15(3, head=head)
     features = np.random.default_rng(0).normal(0, 1, (2, 360)).astype(np.float32)
     found, expected = mx.nd.array(features), features.astype(np.float64)
     for name in ("fc1", "fc2", "fc3"):
@@ -218,12 +218,12 @@ def test_batch_normalisation(build, momentum, epsilon):
     (lambda: original_gunn18(1), "classes must be a whole number of at least 2, got 1"),
     (lambda: gunn15(2.5), "classes must be a whole number of at least 2, got 2.5"),
     (lambda: original_gunn15("3"), "classes must be a whole number of at least 2, got '3'"),
-    (lambda: gunn15(3, seed=-1), "a seed is a whole number from 0 to 4294967295, got -1"),
-    (lambda: gunn15(3, "softmax"), "head 'softmax' is not known: use printed or plain"),
-    (lambda: gunn15(3, layer="slow"), "layer 'slow' is not known: use step-by-step, fast, sunn"),
+    (lambda: gunn15(3, seed=-1), "seed must be a whole number from 0 to 4294967295, got -1"),
+    (lambda: gunn15(3, head="softmax"), "head 'softmax' is not known: use printed or plain"),
+    (lambda: gunn15(3, layer="slow"), "layer 'slow' is not known: use step-by-step, fast or sunn"),
     (lambda: gunn15(3, momentum=2), "a share from 0 to less than 1, got 2"),
-    (lambda: original_gunn15(3, "slow"), "layer 'slow' is not known"),
-    (lambda: original_gunn18(3, "slow"), "layer 'slow' is not known")])
+    (lambda: original_gunn15(3, layer="slow"), "layer 'slow' is not known"),
+    (lambda: original_gunn18(3, layer="slow"), "layer 'slow' is not known")])
 def test_networks_that_are_not(build, told):
     with pytest.raises(InputError, match=told):
         build()
@@ -280,7 +280,7 @@ def scores_of_module(prefix, x):
 
 @pytest.mark.parametrize("build", [
     tiny, original_tiny, lambda: tiny(Gunn2D), lambda: original_tiny(OriginalGunn), lambda: tiny(Sunn2D),
-    lambda: gunn15(3), lambda: gunn15(3, "plain"), lambda: original_gunn15(3)])
+    lambda: gunn15(3), lambda: gunn15(3, head="plain"), lambda: original_gunn15(3)])
 def test_a_checkpoint_is_the_network_to_all_that_reads_one(tmp_path, build):
     network = build()
     x = noise(2, network.shape)

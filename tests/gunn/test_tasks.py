@@ -57,7 +57,7 @@ def test_all_images_but_those_for_validation():
     n = int((train.targets < 3).sum())
     assert [part and len(part) for part in tasks.task(train, test, range(3))[:2]] == [n, None]
     assert [len(part) for part in tasks.task(train, test, range(3), validation=7)[:2]] == [n - 7, 7]
-    assert [len(part) for part in tasks.task(train, test, range(3), n - 7, 7)[:2]] == [n - 7, 7]
+    assert [len(part) for part in tasks.task(train, test, range(3), images=n - 7, validation=7)[:2]] == [n - 7, 7]
 
 
 # the published labels
@@ -92,7 +92,7 @@ def test_what_the_published_labels_say():
 @pytest.mark.parametrize("change, told", [
     ({"classes": ["airplane", "tiger"]}, "no class 'tiger'"), ({"classes": [0, 10]}, "classes 0..9, not 10"),
     ({"classes": [0, 0]}, "each once"), ({"classes": ["bird"]}, "two classes or more, got 1"),
-    ({"labels": "repaired"}, "labels 'repaired' are not known: use real or as-published"),
+    ({"labels": "repaired"}, "labels 'repaired' is not known: use real or as-published"),
     ({"images": 0}, "not 0 and 0 for validation"), ({"images": 1000}, "made-up has .* not 1000 and 0"),
     ({"images": 40, "validation": -5}, "not 40 and -5 for validation"),
     ({"images": 40, "validation": 150}, "not 40 and 150 for validation"), ({"validation": 199}, "199 for validation"),
@@ -251,7 +251,7 @@ def cifar10(request):
 
 @pytest.mark.data
 def test_counts_of_the_published_labels(cifar10):
-    task = tasks.task(*cifar10, THREE, 5000, 500, "as-published")
+    task = tasks.task(*cifar10, THREE, images=5000, validation=500, labels="as-published")
     counts = np.bincount(task.train.targets.argmax(axis=1), minlength=3)
     assert len(task.train) == 5000 and len(task.validation) == 500 and len(task.test) == 3000
     np.testing.assert_allclose(counts / 5000, [0.6598, 0.3402, 0], atol=1e-9)
@@ -266,7 +266,7 @@ def test_counts_of_the_published_labels(cifar10):
 
 @pytest.mark.data
 def test_counts_of_the_real_labels(cifar10):
-    task = tasks.task(*cifar10, range(3), 5000)
+    task = tasks.task(*cifar10, range(3), images=5000)
     np.testing.assert_allclose(np.bincount(task.train.targets) / 5000, [0.331, 0.329, 0.340], atol=5e-4)
     assert np.bincount(task.test.targets[:100]).tolist() == [39, 29, 32]
     assert tasks.constant_answer(task.test.targets[:100], 3) == (0, 0.39)

@@ -27,7 +27,7 @@ def test_grid_heatmap_is_drawn_for_geometric_dense_and_single_sizes(tmp_path):
     for sizes in (SIZES, np.arange(1, 401), np.array([64])):
         accuracy = np.random.default_rng(0).random((9, len(sizes)))
         accuracy[0, 0] = np.nan
-        plots.grid_heatmap(tmp_path / "grid.png", accuracy, L2S, sizes, (1.0, int(sizes[-1])))
+        plots.grid_heatmap(tmp_path / "grid.png", accuracy, l2s=L2S, sizes=sizes, chosen=(1.0, int(sizes[-1])))
         height, width, _ = picture(tmp_path / "grid.png").shape
         assert 900 < width < 1100 and 550 < height < 750
 
@@ -70,24 +70,24 @@ def test_a_confusion_matrix_that_does_not_fit_is_refused(tmp_path, matrix):
 
 def test_curves_are_drawn_in_other_formats_too(tmp_path):
     lines = {f"run {i}": (range(5), np.arange(5) * i) for i in range(9)}
-    plots.curves(tmp_path / "curves.png", lines, "epoch", "accuracy / %")
+    plots.curves(tmp_path / "curves.png", lines, xlabel="epoch", ylabel="accuracy / %")
     assert picture(tmp_path / "curves.png").shape[1] > 900
-    plots.curves(tmp_path / "curves.svg", {"one": ([0, 1], [2, 3])}, "epoch", "loss")
+    plots.curves(tmp_path / "curves.svg", {"one": ([0, 1], [2, 3])}, xlabel="epoch", ylabel="loss")
     assert "<svg" in (tmp_path / "curves.svg").read_text()
 
 
 @pytest.mark.parametrize("lines", [{}, {"a": ([], [])}, {"a": ([1, 2], [1])}])
 def test_curves_without_points_are_refused(tmp_path, lines):
     with pytest.raises(InputError, match="curve"):
-        plots.curves(tmp_path / "curves.png", lines, "x", "y")
+        plots.curves(tmp_path / "curves.png", lines, xlabel="x", ylabel="y")
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
     lines = {"a": ([0, 1], [0, 1])}
     with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
-        plots.curves(tmp_path / "curves.doc", lines, "x", "y")
+        plots.curves(tmp_path / "curves.doc", lines, xlabel="x", ylabel="y")
     with pytest.raises(FileError, match="missing"):
-        plots.curves(tmp_path / "missing" / "curves.png", lines, "x", "y")
+        plots.curves(tmp_path / "missing" / "curves.png", lines, xlabel="x", ylabel="y")
     assert not list(tmp_path.iterdir())
 
 

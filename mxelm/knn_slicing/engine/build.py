@@ -4,7 +4,10 @@ Deskewed images -> k-means kernels, quantised -> features -> LDA between subclas
 and prototypes refined by learning vector quantisation on freshly distorted copies -> map quantised -> prototypes
 refined behind the quantised map, and quantised. As many prototypes as the bytes allow.
 """
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,16 +51,17 @@ PLANS = {  # from so many bytes on
 }
 
 
-def plan_for(n_bytes):
+def plan_for(n_bytes: int) -> Plan:
     """The Plan for engines of up to n_bytes: the largest one made for at most so many, else the smallest."""
     fitting = [least for least in PLANS if least <= n_bytes]
     return PLANS[max(fitting) if fitting else min(PLANS)]
 
 
-def prototypes_per_class(n_bytes, plan, classes):
+def prototypes_per_class(n_bytes: int, plan: Plan, classes: Sequence[str]) -> int:
     """How many prototypes a class fit into n_bytes beside all else; InputError where not even one does."""
     def size(per_class):
-        return file.size(plan.bits, *plan.filters, plan.n_dims, per_class * len(classes), classes)
+        return file.size(plan.bits, n_conv1=plan.filters[0], n_conv2=plan.filters[1], n_dims=plan.n_dims,
+                         n_prototypes=per_class * len(classes), classes=classes)
 
     if size(1) > n_bytes:
         raise InputError(f"an engine of {len(classes)} classes takes at least {size(1):,} bytes, got {n_bytes:,}")
@@ -66,7 +70,8 @@ def prototypes_per_class(n_bytes, plan, classes):
     return min(count - (size(count) > n_bytes), plan.most_prototypes)
 
 
-def build(images, labels, classes, n_bytes=TALK_BYTES, seed=0, plan=None, progress=False):
+def build(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, n_bytes: int = TALK_BYTES, seed: int = 0,
+          plan: Plan | None = None, progress: bool = False) -> Engine:
     """An Engine whose file has at most n_bytes.
 
     images: uint8 (n, 28, 28) training images, bright on black. labels: integers (n,), numbers of `classes` (list of
@@ -112,10 +117,11 @@ def _learned_map(source, plan, per_class, seed, progress):
     The map is learned in whitened coordinates, where one step suits all directions.
     """
     n_subclasses = max(plan.n_subclasses, plan.n_dims // len(set(source.labels)) + 1)
-    whitening, W, _ = subclass_lda.fit(source.clean, source.labels, plan.n_components, n_subclasses, plan.n_dims,
-                                       plan.shrinkage, seed)
+    whitening, W, _ = subclass_lda.fit(source.clean, source.labels, n_components=plan.n_components,
+                                       n_subclasses=n_subclasses, n_dims=plan.n_dims, shrinkage=plan.shrinkage,
+                                       seed=seed)
     clean = whitening.apply(source.clean)
-    quantiser = soft_lvq.Quantiser(W, *_centroids(clean @ W, source.labels, per_class, seed), plan.sharpness)
+    quantiser = soft_lvq.Quantiser(W, *_centroids(clean @ W, source.labels, per_class, seed), sharpness=plan.sharpness)
     clean = clean.astype(np.float16)  # half the memory of the largest arrays
     y, rates = np.tile(source.labels, 2), np.geomspace(plan.rate, plan.rate / 100, plan.rounds + 1)
     with tqdm(range(plan.rounds), desc="map and prototypes", disable=not progress) as bar:
@@ -138,7 +144,7 @@ def _centroids(points, labels, per_class, seed):
 
 def _polished(source, projection, centre, prototypes, of_class, plan, progress):
     """The prototypes refined behind the map as it is stored; both maps leave the training images' mean at 0."""
-    quantiser = soft_lvq.Quantiser(None, prototypes, of_class, plan.sharpness)
+    quantiser = soft_lvq.Quantiser(None, prototypes, of_class, sharpness=plan.sharpness)
     points = project(source.clean, projection) - centre
     y, rates = np.tile(source.labels, 2), np.geomspace(plan.rate / 10, plan.rate / 100, plan.polish + 1)
     for i in tqdm(range(plan.polish), desc="prototypes", disable=not progress):

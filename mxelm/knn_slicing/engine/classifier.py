@@ -6,6 +6,9 @@ map into a few dimensions, and the label of the nearest prototype there is the a
 stored in a few bits a number; what is counted is the size of the file, with all that it takes to classify.
 `mxelm.knn_slicing.engine.build` makes engines, `mxelm.knn_slicing.engine.images` brings any image to 28x28.
 """
+from __future__ import annotations
+
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +34,13 @@ class Bank:
     bias: np.ndarray
 
     @classmethod
-    def of(cls, kernels, bias, bits):
+    def of(cls, kernels: np.ndarray, bias: np.ndarray, bits: int) -> Bank:
         """From float kernels (n_filters, channels, 3, 3) and biases (n_filters,)."""
         flat = np.asarray(kernels, np.float32).transpose(0, 2, 3, 1).reshape(len(kernels), -1)
         return cls(Quantised.of(flat, bits), np.asarray(bias, np.float32))
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """Number of maps that the layer takes."""
         return self.weights.levels.shape[1] // 9
 
@@ -60,27 +63,27 @@ class Engine:
     classes: tuple
 
     @property
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """int64 (n_prototypes,), the class of each prototype."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Size of the file that `save` writes."""
         return len(file.encode(self))
 
-    def transform(self, images):
+    def transform(self, images: np.ndarray) -> np.ndarray:
         """uint8 images (n, 28, 28), upright or not -> float32 (n, n_dims), where prototypes and images are compared."""
         return project(features(deskew(checked(images)), self.conv1, self.conv2), self.projection) - self.centre
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray) -> np.ndarray:
         """Class numbers int64 (n,) of uint8 images (n, 28, 28); at equal distances the smaller number.
 
         Raises InputError for images of another type or shape.
         """
         return nearest_label(self.transform(images), self.prototypes.values.T, self.labels)
 
-    def score(self, images, labels):
+    def score(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Share of images whose predicted class is the one in `labels` (n,)."""
         labels = np.asarray(labels)
         if len(labels) != len(images) or not len(labels):
@@ -88,19 +91,19 @@ class Engine:
                              f"for {len(images)} images")
         return float((self.predict(images) == labels).mean())
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the engine as one file, whole or not at all; FileError where that cannot be done."""
         file.write(path, self)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Engine:
         """The engine in a file; FileError for one that is missing, cut, damaged or no engine."""
         found = file.read(path)
         return cls(Bank(*found["conv1"]), Bank(*found["conv2"]), found["projection"], found["centre"],
                    found["prototypes"], found["counts"], found["classes"])
 
 
-def checked(images):
+def checked(images: np.ndarray) -> np.ndarray:
     """`images` as an array; InputError unless they are uint8 (n, 28, 28)."""
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
@@ -109,7 +112,7 @@ def checked(images):
     return images
 
 
-def features(images, conv1, conv2):
+def features(images: np.ndarray, conv1: Bank, conv2: Bank) -> np.ndarray:
     """uint8 (n, 28, 28), upright -> float32 (n, 25 n_filters): square roots of the activations, rows of length 1.
 
     Order: place of the 5x5 map, then filter. A row without any activation stays 0. The square root of a
@@ -127,12 +130,12 @@ def features(images, conv1, conv2):
     return np.divide(made, np.where(length > 0, length, 1), out=made)
 
 
-def project(features, projection):
+def project(features: np.ndarray, projection: Quantised) -> np.ndarray:
     """float32 (n, 25 n_filters) through the linear map -> float32 (n, n_dims)."""
     return features @ projection.values.T
 
 
-def nearest_label(points, prototypes, labels):
+def nearest_label(points: np.ndarray, prototypes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The label of the nearest prototype (n_prototypes, n_dims) of each point (n, n_dims); ties to the first."""
     found = np.empty(len(points), np.int64)
     half = (prototypes * prototypes).sum(axis=1) / 2

@@ -1,4 +1,6 @@
 """Slightly distorted copies of digits: what handwriting varies in, as further training images."""
+from __future__ import annotations
+
 import numpy as np
 
 from mxelm.errors import InputError
@@ -10,7 +12,7 @@ KNOTS = 6  # a side; random displacements there are blended by Gaussians
 BLOCK = 1024
 
 
-def distort(images, rng, strength=1.0):
+def distort(images: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """Each image under its own random linear map, shift and elastic displacement; uint8 (n, h, w) -> the same.
 
     rng: numpy Generator. strength: factor on all three deviations. Bilinear interpolation, black outside.

@@ -9,14 +9,22 @@
     checksum    BLAKE2b of all before it, 16 bytes
 Everything is little-endian.
 """
+from __future__ import annotations
+
 import hashlib
+import os
 import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.errors import FileError, InputError
 from mxelm.files import atomic_write
 from mxelm.knn_slicing.engine.quantised import MOST_BITS, Quantised, packed_size, unpack
+
+if TYPE_CHECKING:
+    from mxelm.knn_slicing.engine.classifier import Engine
 
 MAGIC = b"mxengine"
 VERSION = 1
@@ -28,14 +36,15 @@ MOST_BYTES = 1 << 28  # read of a file that claims to be an engine
 PARTS = ("conv1", "conv2", "projection", "prototypes")  # in the order of the file
 
 
-def size(bits, n_conv1, n_conv2, n_dims, n_prototypes, classes):
+def size(bits: tuple[int, int, int], *, n_conv1: int, n_conv2: int, n_dims: int, n_prototypes: int,
+         classes: Sequence[str]) -> int:
     """Bytes of a file with these sizes. bits: (kernels, map, prototypes). classes: list of str."""
     shapes = _shapes(n_conv1, n_conv2, n_dims, n_prototypes)
     return (HEADER.size + len(_names(classes)) + 2 * len(classes) + 4 * (2 * n_conv1 + 2 * n_conv2 + 3 * n_dims)
             + sum(packed_size(shapes[part], b) for part, b in zip(PARTS, (bits[0], *bits))) + CHECKSUM)
 
 
-def encode(engine):
+def encode(engine: Engine) -> bytes:
     """The engine as bytes; InputError where its sizes or names cannot be written."""
     names, counts = _names(engine.classes), np.asarray(engine.counts)
     if not 1 <= counts.min() <= counts.max() < 2 ** 16:
@@ -55,14 +64,14 @@ def encode(engine):
     return content + _checksum(content)
 
 
-def write(path, engine):
+def write(path: str | os.PathLike, engine: Engine) -> None:
     """Write `encode(engine)` to `path`, whole or not at all."""
     content = encode(engine)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
-def is_engine(path):
+def is_engine(path: str | os.PathLike) -> bool:
     """Whether a file begins as an engine does; False for one that cannot be read."""
     try:
         with open(path, "rb") as file:
@@ -71,7 +80,7 @@ def is_engine(path):
         return False
 
 
-def read(path):
+def read(path: str | os.PathLike) -> dict:
     """What a file holds, by the names of Engine's fields; FileError unless every byte is as it was written."""
     try:
         with open(path, "rb") as file:

@@ -15,7 +15,7 @@ LEAST_CONTRAST = 16  # grey levels between background and ink
 FAINT = 0.15  # of the strongest ink: less is paper
 
 
-def read_image(path):
+def read_image(path: str | os.PathLike) -> np.ndarray:
     """The image file at `path` as uint8 (28, 28) in MNIST's form; FileError for one that is broken or blank.
 
     A grey image that has 28x28 pixels already and a dark border is taken as it is.
@@ -59,7 +59,7 @@ def _grey(image):
     return np.asarray(image.convert("L"))
 
 
-def mnist_form(image):
+def mnist_form(image: np.ndarray) -> np.ndarray:
     """One character on even ground, uint8 (height, width) grey -> uint8 (28, 28).
 
     The ground is the median of the border, ink is what differs from it, in the direction in which more differs: dark

@@ -1,4 +1,6 @@
 """Matrices of small whole numbers, a scale for each row, packed into as many bits as they need."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +23,7 @@ class Quantised:
     bits: int
 
     @classmethod
-    def of(cls, values, bits):
+    def of(cls, values: np.ndarray, bits: int) -> Quantised:
         """The nearest such matrix to `values` (rows, columns): each row's largest magnitude is the outermost level.
 
         Raises InputError for bits outside 2..8 and for values that are not finite.
@@ -38,22 +40,22 @@ class Quantised:
         return cls(np.rint(values / scale[:, None]).clip(-outermost, outermost).astype(np.int8), scale, bits)
 
     @property
-    def values(self):
+    def values(self) -> np.ndarray:
         """float32 (rows, columns)."""
         return self.levels * self.scale[:, None]
 
-    def pack(self):
+    def pack(self) -> bytes:
         """The levels as bytes, most significant bit first, filled up with zero bits at the end."""
         shifted = (self.levels.reshape(-1).astype(np.int16) + 2 ** (self.bits - 1)).astype(np.uint8)
         return np.packbits(np.unpackbits(shifted[:, None], axis=1)[:, 8 - self.bits:]).tobytes()
 
 
-def packed_size(shape, bits):
+def packed_size(shape: tuple[int, int], bits: int) -> int:
     """Bytes that `pack` makes of a matrix of this shape."""
     return -(-shape[0] * shape[1] * bits // 8)
 
 
-def unpack(content, shape, bits):
+def unpack(content: bytes, shape: tuple[int, int], bits: int) -> np.ndarray:
     """The levels that `pack` turned into `content`, int8 of `shape`."""
     n = shape[0] * shape[1]
     digits = np.unpackbits(np.frombuffer(content, np.uint8), count=n * bits).reshape(n, bits)

@@ -8,6 +8,10 @@ cost is one of the distances alone, and gives g_j = d cost / d d_j, and with it 
 Source: Seo and Obermayer, Neural Computation 15, 2003 (robust soft LVQ); Schneider, Biehl and Hammer, Neural
 Computation 21, 2009 (the map learned along: matrix LVQ).
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -17,7 +21,8 @@ class Quantiser:
     projection: float32, or None where samples are given as they are compared.
     """
 
-    def __init__(self, projection, prototypes, labels, sharpness=0.5):
+    def __init__(self, projection: np.ndarray | None, prototypes: np.ndarray, labels: np.ndarray,
+                 *, sharpness: float = 0.5) -> None:
         self.parameters = [np.array(prototypes, np.float32)]
         if projection is not None:
             self.parameters.append(np.array(projection, np.float32))
@@ -26,14 +31,15 @@ class Quantiser:
         self.steps = 0
 
     @property
-    def prototypes(self):
+    def prototypes(self) -> np.ndarray:
         return self.parameters[0]
 
     @property
-    def projection(self):
+    def projection(self) -> np.ndarray | None:
         return self.parameters[1] if len(self.parameters) > 1 else None
 
-    def epoch(self, x, y, rates, rng, batch=512):
+    def epoch(self, x: np.ndarray, y: np.ndarray, rates: Sequence[float], rng: np.random.Generator,
+              *, batch: int = 512) -> float:
         """One pass over samples x (n, n_features) of classes y, in random order; the mean cost on the way.
 
         rates: Adam's step for the first and for the last batch. x may be float16, which is enough for samples.
@@ -67,7 +73,7 @@ class Quantiser:
             parameter -= np.float32(rate) * first / (np.sqrt(second) + 1e-8)
 
 
-def soft_cost(distances, own, sharpness):
+def soft_cost(distances: np.ndarray, own: np.ndarray, sharpness: float) -> tuple[float, np.ndarray]:
     """Robust soft LVQ: minus the log of the share of exp(-sharpness d_j) that prototypes of the own class have."""
     scores = -sharpness * distances
     scores -= scores.max(axis=1, keepdims=True)

@@ -1,4 +1,6 @@
 """A linear map that tells classes apart: principal components, whitened within subclasses, then LDA."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +22,13 @@ class Whitening:
     mean: np.ndarray
     A: np.ndarray
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         """float32 (n, n_features) -> float32 (n, n_components)."""
         return x @ self.A - self.mean @ self.A
 
 
-def fit(x, labels, n_components, n_subclasses, n_dims, shrinkage, seed):
+def fit(x: np.ndarray, labels: np.ndarray, *, n_components: int, n_subclasses: int, n_dims: int, shrinkage: float,
+        seed: int) -> tuple[Whitening, np.ndarray, np.ndarray]:
     """(Whitening, W (n_components, n_dims), subclass of each sample) of features x float32 (n, n_features).
 
     Each class is split into `n_subclasses` by k-means, for a digit is written in more than one way. The scatter
@@ -50,7 +53,7 @@ def fit(x, labels, n_components, n_subclasses, n_dims, shrinkage, seed):
     return whitening, directions[:, ::-1][:, :n_dims].astype(np.float32), groups
 
 
-def subclasses(z, labels, n, seed):
+def subclasses(z: np.ndarray, labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     """int64 (n_samples,): the k-means cluster of each sample within its class, numbered through over the classes."""
     groups, first = np.empty(len(z), np.int64), 0
     for label in np.unique(labels):

@@ -6,6 +6,8 @@ for the channel is measured against these alone, and `bound` says how near a ref
 where that is not far enough, `rows` gives the distances to all references. Queries, references and features are
 float32; sums over channels are float64.
 """
+from __future__ import annotations
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
@@ -21,7 +23,7 @@ class L2:
     excluded: bool (q, r), pairs that never are neighbours: a query that is itself among the references.
     """
 
-    def __init__(self, queries, references, excluded):
+    def __init__(self, queries: np.ndarray, references: np.ndarray, excluded: np.ndarray) -> None:
         queries, references = _flat(queries), _flat(references)
         q2, r2 = (np.einsum("ij,ij->i", x, x) for x in (queries, references))
         self.distances = queries @ references.T
@@ -32,7 +34,7 @@ class L2:
         self.distances[excluded] = np.inf
         self.rounding = 1e-12 * (q2.max(initial=0) + r2.max(initial=0))
 
-    def channel(self, queries, references, listed):
+    def channel(self, queries: np.ndarray, references: np.ndarray, listed: int) -> L2Channel:
         """The parts for a search of one channel, whose responses are (q, positions) and (r, positions) now."""
         return L2Channel(self, queries, references, listed)
 
@@ -40,13 +42,13 @@ class L2:
 class L2Channel:
     """One channel of an L2 distance; see the module."""
 
-    def __init__(self, whole, queries, references, listed):
+    def __init__(self, whole: L2, queries: np.ndarray, references: np.ndarray, listed: int) -> None:
         self.whole, self.now = whole, (queries, references)
         fixed = whole.distances - cdist(queries, references, "sqeuclidean")
         self.index, self.next = _nearest(fixed, listed)
         self.fixed = np.take_along_axis(fixed, self.index, axis=1)
 
-    def totals(self, part, queries, references):
+    def totals(self, part: slice, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
         """Distances of the queries of slice `part` to their lists: float64 (b, candidates, listed)."""
         index, queries = self.index[part], queries[part]
         shares = np.empty((*index.shape, queries.shape[2]), np.float32)
@@ -57,15 +59,15 @@ class L2Channel:
             np.einsum("bmpl,bmpl->bml", difference, difference, out=shares[some])
         return self.fixed[part][:, None, :] + shares.transpose(0, 2, 1)
 
-    def bound(self, part, queries):
+    def bound(self, part: slice, queries: np.ndarray) -> np.ndarray:
         """What no reference outside the list is nearer than: (b, 1), for a share is never negative."""
         return self.next[part][:, None]
 
-    def tolerance(self, kth, positions):
+    def tolerance(self, kth: np.ndarray, positions: int) -> np.ndarray:
         """How much float32 shares may move distances about `kth`."""
         return 2 * (positions + 4) * _UNIT * kth + self.whole.rounding
 
-    def rows(self, some, queries, references):
+    def rows(self, some: np.ndarray, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
         """Distances of queries `some` to all references, with the channel's responses (s, positions), (r, ...)."""
         before = cdist(self.now[0][some], self.now[1], "sqeuclidean")
         return self.whole.distances[some] - before + cdist(queries, references, "sqeuclidean")
@@ -76,7 +78,7 @@ class Cosine:
 
     rounding = 1e-12
 
-    def __init__(self, queries, references, excluded):
+    def __init__(self, queries: np.ndarray, references: np.ndarray, excluded: np.ndarray) -> None:
         queries, references = _flat(queries), _flat(references)
         self.q2, self.r2 = (np.einsum("ij,ij->i", x, x) for x in (queries, references))
         self.zero = _ZERO * max(self.q2.max(initial=0), self.r2.max(initial=0), np.finfo(np.float32).tiny)
@@ -84,15 +86,15 @@ class Cosine:
         self.dots[excluded] = -np.inf  # at an infinite distance
 
     @property
-    def distances(self):
+    def distances(self) -> np.ndarray:
         """float64 (q, r)."""
         return self.of(self.dots, self.q2[:, None], self.r2)
 
-    def of(self, dots, q2, r2):
+    def of(self, dots: np.ndarray, q2: np.ndarray, r2: np.ndarray) -> np.ndarray:
         """1 - cos from dot products and squared norms, into which all channels have gone."""
         return 1 - dots / np.sqrt(np.maximum(q2, self.zero) * np.maximum(r2, self.zero))
 
-    def channel(self, queries, references, listed):
+    def channel(self, queries: np.ndarray, references: np.ndarray, listed: int) -> CosineChannel:
         """The parts for a search of one channel, whose responses are (q, positions) and (r, positions) now."""
         return CosineChannel(self, queries, references, listed)
 
@@ -100,7 +102,7 @@ class Cosine:
 class CosineChannel:
     """One channel of a cosine distance; see the module."""
 
-    def __init__(self, whole, queries, references, listed):
+    def __init__(self, whole: Cosine, queries: np.ndarray, references: np.ndarray, listed: int) -> None:
         self.whole, self.now = whole, (queries.astype(np.float64), references.astype(np.float64))
         q, r = self.now
         self.q2 = np.maximum(whole.q2 - _squares(q), 0)
@@ -109,7 +111,7 @@ class CosineChannel:
         self.index, self.next = _nearest(whole.of(dots, self.q2[:, None], r2), listed)
         self.dots, self.r2 = np.take_along_axis(dots, self.index, axis=1), r2[self.index]
 
-    def totals(self, part, queries, references):
+    def totals(self, part: slice, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
         """Distances of the queries of slice `part` to their lists: float64 (b, candidates, listed)."""
         index, queries = self.index[part], queries[part]
         shape = (*index.shape, queries.shape[2])
@@ -123,7 +125,7 @@ class CosineChannel:
         r2 = self.r2[part][:, None, :] + squares.transpose(0, 2, 1)
         return self.whole.of(self.dots[part][:, None, :] + dots.transpose(0, 2, 1), q2, r2)
 
-    def bound(self, part, queries):
+    def bound(self, part: slice, queries: np.ndarray) -> np.ndarray:
         """What no reference outside the list is nearer than, (b, candidates).
 
         With t the angle of the fixed parts and a, b the angles by which the channel turns query and reference:
@@ -134,11 +136,11 @@ class CosineChannel:
         cosine = np.maximum(1 - self.next[part], 0)[:, None]
         return 1 - np.sqrt((1 - sine2) * cosine ** 2 + sine2)
 
-    def tolerance(self, kth, positions):
+    def tolerance(self, kth: np.ndarray, positions: int) -> float:
         """How much float32 shares may move a distance: a dot product and two squared norms, on both sides."""
         return 4 * (positions + 4) * _UNIT
 
-    def rows(self, some, queries, references):
+    def rows(self, some: np.ndarray, queries: np.ndarray, references: np.ndarray) -> np.ndarray:
         """Distances of queries `some` to all references, with the channel's responses (s, positions), (r, ...)."""
         queries, references = queries.astype(np.float64), references.astype(np.float64)
         dots = self.whole.dots[some] - self.now[0][some] @ self.now[1].T + queries @ references.T
@@ -150,7 +152,7 @@ class CosineChannel:
 WHOLE = {"l2": L2, "cosine": Cosine}
 
 
-def votes(distances, labels, k, n_classes, rounding):
+def votes(distances: np.ndarray, labels: np.ndarray, k: int, *, n_classes: int, rounding: float) -> np.ndarray:
     """The class with most votes among the k nearest of distances (q, r), int64 (q,); ties to the smallest label.
 
     Neighbours are ordered by (distance, index); distances that differ by no more than `rounding` are equal.

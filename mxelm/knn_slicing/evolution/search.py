@@ -6,12 +6,17 @@ scored and refused when it is worse. Layer: all of a layer's numbers are one ind
 covariance of 18,496 numbers cannot be held, see mxelm.knn_slicing.evolution.strategies).
 Source: Radu, slides on evolutionary algorithms and CNNs, k-NN slicing, experiments.
 """
+from __future__ import annotations
+
 import dataclasses
 import json
 import logging
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from deap import base, creator, tools
@@ -23,6 +28,10 @@ from mxelm.files import remove_leftovers, require_writable
 from mxelm.knn_slicing.evolution import strategies
 from mxelm.knn_slicing.evolution.candidates import LAYERS, Task, Weights, layer_of, plugged, vector_of, weights_of
 from mxelm.runtime import blas_threads
+
+if TYPE_CHECKING:
+    from mxelm.knn_slicing.evolution.fitness import KernelFitness
+    from mxelm.knn_slicing.kernels import Kernels
 
 log = logging.getLogger(__name__)
 KIND = "knn-evolution"
@@ -45,7 +54,7 @@ class Plan:
     n_queries: int = None
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # conv1 before conv2
         for name in ("filters", "generations", "population", "sweeps", "n_queries", "seed"):
             value = getattr(self, name)
@@ -62,7 +71,7 @@ class Plan:
             raise InputError("a full covariance matrix of a whole layer cannot be held (2.74 GB for conv2, DEAP holds "
                              "three): use sepcma")
 
-    def stages(self, weights):
+    def stages(self, weights: Weights) -> list[tuple]:
         """(layer, sweep, filters searched at once) in order; filter None is the whole layer."""
         found, most = [], max(len(layer_of(weights, layer)[0]) for layer in self.layers)
         if self.filters is not None and self.filters > most:
@@ -89,7 +98,9 @@ class Evolution:
     seconds: float
 
 
-def evolve(kernels, fitness, queries, validation=None, checkpoint=None, resume=False, map=map, progress=False, **plan):
+def evolve(kernels: Kernels, fitness: KernelFitness, queries: np.ndarray, *, validation: np.ndarray | None = None,
+           checkpoint: str | os.PathLike | None = None, resume: bool = False, map: Callable = map,
+           progress: bool = False, **plan: Any) -> Evolution:
     """Search better kernels than `kernels` by `fitness` (a KernelFitness, which holds the training images).
 
     queries: indices of its images; `n_queries` of them are drawn anew for each search (all, where None).
@@ -223,7 +234,8 @@ class _Run:
         conv = layer_of(self.weights, layer)[0]
         spread = float(np.std(conv if filter is None else conv[filter])) or float(np.std(conv)) or 1.0
         rng = np.random.default_rng([self.plan.seed, LAYERS.index(layer), sweep, 0 if filter is None else filter + 1])
-        strategy = strategies.make(self.plan.method, start, self.plan.sigma * spread, self.plan.population, rng)
+        strategy = strategies.make(self.plan.method, start, sigma=self.plan.sigma * spread,
+                                   population=self.plan.population, rng=rng)
         return _Search(filter, strategy, start)
 
     def _queries(self):
@@ -272,8 +284,8 @@ class _Run:
 
     def _judged(self, weights, layer):
         if self.validation is not None:
-            return self.fitness.score(weights, layer, self.validation, "accuracy")
-        return self.fitness.score(weights, layer, self._queries(), self.fitness.kind, self.tau)
+            return self.fitness.score(weights, layer, self.validation, kind="accuracy")
+        return self.fitness.score(weights, layer, self._queries(), kind=self.fitness.kind, tau=self.tau)
 
     def save(self, path):
         """Write the state, whole or not at all."""

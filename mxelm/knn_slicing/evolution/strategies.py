@@ -14,6 +14,11 @@ Sources: Hansen, "The CMA Evolution Strategy: A Tutorial"; Ros and Hansen, "A Si
 Linear Time and Space Complexity" (PPSN 2008); Clerc and Kennedy, "The Particle Swarm" (2002); the talk's slides on
 CMA-ES and PSO.
 """
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 import numpy as np
 from deap import base, cma, creator
 
@@ -26,7 +31,8 @@ if not hasattr(creator, "KernelFitness"):  # DEAP keeps classes made so in one m
     creator.create("KernelIndividual", np.ndarray, fitness=creator.KernelFitness)
 
 
-def make(method, start, sigma, population, rng):
+def make(method: Literal["cma", "sepcma", "pso", "cma-talk", "pso-talk", "random"], start: np.ndarray, *, sigma: float,
+         population: int, rng: np.random.Generator) -> Strategy:
     """A strategy that maximises, started at `start` (float64 (N,)) with standard deviation `sigma` a coordinate.
 
     method: "cma" (DEAP's), "sepcma", "pso" (constriction), "cma-talk", "pso-talk" (the slides' formulas) or "random"
@@ -47,7 +53,8 @@ def make(method, start, sigma, population, rng):
         return TalkCMA(start, sigma, population, rng)
     if method == "random":
         return RandomSearch(start, sigma, population, rng)
-    return PSO(start, sigma, population, rng, *((1.0, 2.0) if method == "pso-talk" else (0.7298, 2.05)))
+    chi, c = (1.0, 2.0) if method == "pso-talk" else (0.7298, 2.05)
+    return PSO(start, sigma, population, rng, chi=chi, c=c)
 
 
 class Strategy:
@@ -56,13 +63,13 @@ class Strategy:
     arrays = ()  # attributes that are arrays
     numbers = ()  # attributes that are plain numbers
 
-    def state(self):
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
         """(meta, arrays): JSON-able dict and dict of arrays from which `restore` goes on, bit for bit."""
         meta = {name: float(getattr(self, name)) for name in self.numbers}
         return ({**meta, "random": self.rng.bit_generator.state},
                 {name: np.array(getattr(self, name)) for name in self.arrays})
 
-    def restore(self, meta, arrays):
+    def restore(self, meta: dict, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `state` told; the strategy was made by `make` with the same arguments."""
         for name in self.numbers:
             setattr(self, name, type(getattr(self, name))(meta[name]))
@@ -77,21 +84,21 @@ class CMA(Strategy, cma.Strategy):
     arrays = ("centroid", "C", "pc", "ps")
     numbers = ("sigma", "update_count")
 
-    def __init__(self, start, sigma, population, rng):
+    def __init__(self, start: np.ndarray, sigma: float, population: int, rng: np.random.Generator) -> None:
         cma.Strategy.__init__(self, start, float(sigma), lambda_=population)
         self.rng = rng
 
-    def generate(self, ind_init):
+    def generate(self, ind_init: Callable) -> list:
         """The next individuals, `ind_init` of each."""
         z = self.rng.standard_normal((self.lambda_, self.dim))
         return [ind_init(x) for x in self.centroid + self.sigma * (z @ self.BD.T)]
 
-    def update(self, population):
+    def update(self, population: Sequence) -> None:
         """Learn from individuals whose fitness is set."""
         cma.Strategy.update(self, population)
         self.sigma = float(self.sigma)
 
-    def restore(self, meta, arrays):
+    def restore(self, meta: dict, arrays: dict[str, np.ndarray]) -> None:
         super().restore(meta, arrays)
         self.diagD, self.B = np.linalg.eigh(self.C)  # as at the end of DEAP's update, which keeps them
         order = np.argsort(self.diagD)
@@ -106,7 +113,7 @@ class SeparableCMA(Strategy):
     arrays = ("centroid", "c", "pc", "ps")
     numbers = ("sigma", "update_count")
 
-    def __init__(self, start, sigma, population, rng):
+    def __init__(self, start: np.ndarray, sigma: float, population: int, rng: np.random.Generator) -> None:
         self.centroid, self.sigma, self.lambda_, self.rng = start.copy(), float(sigma), population, rng
         n = self.dim = len(start)
         self.update_count = 0
@@ -122,12 +129,12 @@ class SeparableCMA(Strategy):
         self.ccovmu = min(1 - self.ccov1, faster * 2 * (mueff - 2 + 1 / mueff) / ((n + 2) ** 2 + mueff))
         self.chiN = np.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n ** 2))
 
-    def generate(self, ind_init):
+    def generate(self, ind_init: Callable) -> list:
         """The next individuals, `ind_init` of each."""
         z = self.rng.standard_normal((self.lambda_, self.dim))
         return [ind_init(x) for x in self.centroid + self.sigma * np.sqrt(self.c) * z]
 
-    def update(self, population):
+    def update(self, population: Sequence) -> None:
         """Learn from individuals whose fitness is set."""
         best = np.array(_ranked(population)[:self.mu])
         old, self.centroid = self.centroid, self.weights @ best
@@ -153,11 +160,11 @@ class TalkCMA(Strategy):
 
     arrays = ("mean", "A")
 
-    def __init__(self, start, sigma, population, rng):
+    def __init__(self, start: np.ndarray, sigma: float, population: int, rng: np.random.Generator) -> None:
         self.mean, self.lambda_, self.rng, self.n_best = start.copy(), population, rng, population // 2
         self.sigma, self.A = sigma, np.zeros((len(start), 0))  # no columns: the first generation is isotropic
 
-    def generate(self, ind_init):
+    def generate(self, ind_init: Callable) -> list:
         """The next individuals, `ind_init` of each."""
         if not self.A.shape[1]:
             steps = self.sigma * self.rng.standard_normal((self.lambda_, len(self.mean)))
@@ -165,7 +172,7 @@ class TalkCMA(Strategy):
             steps = self.rng.standard_normal((self.lambda_, self.n_best)) @ self.A.T
         return [ind_init(x) for x in self.mean + steps]
 
-    def update(self, population):
+    def update(self, population: Sequence) -> None:
         """Learn from individuals whose fitness is set."""
         best = np.array(_ranked(population)[:self.n_best])
         self.A = (best - self.mean).T / np.sqrt(self.n_best)
@@ -182,7 +189,8 @@ class PSO(Strategy):
 
     arrays = ("x", "v", "own", "own_fitness")
 
-    def __init__(self, start, sigma, population, rng, chi=0.7298, c=2.05, limit=2.0):
+    def __init__(self, start: np.ndarray, sigma: float, population: int, rng: np.random.Generator,
+                 *, chi: float = 0.7298, c: float = 2.05, limit: float = 2.0) -> None:
         self.rng, self.chi, self.c, self.limit = rng, chi, c, limit * sigma
         shape = (population, len(start))
         self.x = start + sigma * rng.standard_normal(shape)
@@ -190,11 +198,11 @@ class PSO(Strategy):
         self.v = sigma * rng.uniform(-1, 1, shape)
         self.own, self.own_fitness = self.x.copy(), np.full(population, -np.inf)
 
-    def generate(self, ind_init):
+    def generate(self, ind_init: Callable) -> list:
         """The particles where they are, `ind_init` of each."""
         return [ind_init(x) for x in self.x]
 
-    def update(self, population):
+    def update(self, population: Sequence) -> None:
         """Move the particles; `population` in the order in which `generate` gave it."""
         values = np.array([individual.fitness.values[0] for individual in population])
         better = values > self.own_fitness
@@ -209,15 +217,15 @@ class PSO(Strategy):
 class RandomSearch(Strategy):
     """The same number of samples around the start and nothing learned: what the others must beat."""
 
-    def __init__(self, start, sigma, population, rng):
+    def __init__(self, start: np.ndarray, sigma: float, population: int, rng: np.random.Generator) -> None:
         self.start, self.sigma, self.lambda_, self.rng = start.copy(), sigma, population, rng
 
-    def generate(self, ind_init):
+    def generate(self, ind_init: Callable) -> list:
         """Samples of N(start, sigma^2), `ind_init` of each."""
         steps = self.rng.standard_normal((self.lambda_, len(self.start)))
         return [ind_init(x) for x in self.start + self.sigma * steps]
 
-    def update(self, population):
+    def update(self, population: Sequence) -> None:
         """Nothing: each generation is drawn as the first was."""
 
 

@@ -3,7 +3,10 @@
 The function (a KernelFitness's `evaluate`, with its images) is sent to each worker once; tasks are small. Results come
 in the order of the tasks and are those of one process, bit for bit.
 """
+from __future__ import annotations
+
 import multiprocessing
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -18,10 +21,10 @@ class Processes:
     Raises EnvironmentProblem when one of them dies, as without memory.
     """
 
-    def __init__(self, count):
+    def __init__(self, count: int) -> None:
         self.count, self._pool, self._sent = count, None, None
 
-    def __call__(self, function, tasks):
+    def __call__(self, function: Callable, tasks: Sequence) -> list:
         if self._sent != function:
             self.close()
             # spawned, not forked: the threads of MXNet and of BLAS do not survive a fork
@@ -33,16 +36,16 @@ class Processes:
             raise EnvironmentProblem("a worker process died, perhaps for want of memory: take fewer, and resume"
                                      ) from None
 
-    def close(self):
+    def close(self) -> None:
         """End the processes."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = self._sent = None
 
-    def __enter__(self):
+    def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self.close()
 
 
@@ -53,7 +56,7 @@ class Cluster:
     Raises EnvironmentProblem where dask.distributed is not installed, FileError where no scheduler answers.
     """
 
-    def __init__(self, address, timeout=10):
+    def __init__(self, address: str, timeout: float = 10) -> None:
         try:
             from distributed import Client
         except ImportError:
@@ -65,20 +68,20 @@ class Cluster:
                             ) from None
         self._sent = self._there = None
 
-    def __call__(self, function, tasks):
+    def __call__(self, function: Callable, tasks: Sequence) -> list:
         if self._sent != function:
             self._there, self._sent = self._client.scatter(function, broadcast=True, hash=False), function
         futures = [self._client.submit(_apply, self._there, task, pure=False) for task in tasks]
         return self._client.gather(futures)
 
-    def close(self):
+    def close(self) -> None:
         """Leave the cluster; its workers stay."""
         self._client.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Cluster:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self.close()
 
 

@@ -36,7 +36,7 @@ def few_patches():
 
 @pytest.fixture(scope="module")
 def engine(few_patches):
-    return build.build(*signs(300, 0), CLASSES, 2000, plan=SMALL)
+    return build.build(*signs(300, 0), CLASSES, n_bytes=2000, plan=SMALL)
 
 
 def test_it_tells_unseen_images_apart_within_its_bytes(engine, tmp_path):
@@ -50,7 +50,7 @@ def test_it_tells_unseen_images_apart_within_its_bytes(engine, tmp_path):
 
 def test_a_seed_repeats_to_the_byte(engine, tmp_path):
     for seed in (0, 1):
-        build.build(*signs(300, 0), CLASSES, 2000, seed, SMALL).save(tmp_path / f"{seed}")
+        build.build(*signs(300, 0), CLASSES, n_bytes=2000, seed=seed, plan=SMALL).save(tmp_path / f"{seed}")
     engine.save(tmp_path / "first")
     assert (tmp_path / "0").read_bytes() == (tmp_path / "first").read_bytes() != (tmp_path / "1").read_bytes()
 
@@ -62,7 +62,8 @@ def test_prototypes_fill_the_bytes(n_bytes, n_classes):
     plan = dataclasses.replace(build.plan_for(n_bytes), filters=(8, 16), bits=(8, 7, 5))
 
     def size(per_class):
-        return build.file.size(plan.bits, *plan.filters, plan.n_dims, per_class * n_classes, classes)
+        return build.file.size(plan.bits, n_conv1=plan.filters[0], n_conv2=plan.filters[1], n_dims=plan.n_dims,
+                               n_prototypes=per_class * n_classes, classes=classes)
 
     count = build.prototypes_per_class(n_bytes, plan, classes)
     assert size(count) <= n_bytes and (size(count + 1) > n_bytes or count == plan.most_prototypes)
@@ -78,7 +79,7 @@ def test_every_plan_fits_the_bytes_it_is_for():
 def test_a_class_of_few_images_has_fewer_prototypes():
     images, labels = signs(120, 2)
     kept = np.flatnonzero((labels != 2) | (np.arange(120) < 30))
-    made = build.build(images[kept], labels[kept], CLASSES, 2000, plan=SMALL)
+    made = build.build(images[kept], labels[kept], CLASSES, n_bytes=2000, plan=SMALL)
     assert made.counts[2] == 5 < made.counts[0]  # half of its ten
 
 
@@ -93,8 +94,9 @@ def test_a_class_of_few_images_has_fewer_prototypes():
     (lambda images, labels: (images, labels, CLASSES, 1000), "at least 1,[0-9]+ bytes"),
 ])
 def test_what_does_not_fit_is_refused(change, said):
+    *subject, n_bytes = change(*signs(60, 0))
     with pytest.raises(InputError, match=said):
-        build.build(*change(*signs(60, 0)), plan=SMALL)
+        build.build(*subject, n_bytes=n_bytes, plan=SMALL)
 
 
 @pytest.mark.data
@@ -104,5 +106,5 @@ def test_few_images_of_mnist_in_thirty_kilobytes(real_data):
     training = data.load("mnist", root=real_data("mnist").parent, split="train")
     images, labels = training.source.images[:3000], training.targets[:3000]
     plan = dataclasses.replace(SMALL, filters=(16, 32), n_dims=16, n_components=256)
-    made = build.build(images[:2000], labels[:2000], training.classes, 30_000, plan=plan)
+    made = build.build(images[:2000], labels[:2000], training.classes, n_bytes=30_000, plan=plan)
     assert made.bytes <= 30_000 and made.score(images[2000:], labels[2000:]) > 0.94

@@ -122,7 +122,7 @@ def test_a_file_holds_all_of_an_engine_and_nothing_else(tmp_path, images, bits):
     np.testing.assert_array_equal(read.predict(images), made.predict(images))
     assert read.classes == made.classes and read.labels.tolist() == [0, 0, 1, 2, 2, 2]
     size = (tmp_path / "a.engine").stat().st_size
-    assert size == made.bytes == file.size(bits, 3, 4, 5, 6, made.classes)
+    assert size == made.bytes == file.size(bits, n_conv1=3, n_conv2=4, n_dims=5, n_prototypes=6, classes=made.classes)
     read.save(tmp_path / "b.engine")
     assert (tmp_path / "b.engine").read_bytes() == (tmp_path / "a.engine").read_bytes()
 

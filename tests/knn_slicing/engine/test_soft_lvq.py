@@ -20,7 +20,7 @@ def test_gradients_are_those_of_the_cost(mapped):
     x, y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
     projection = rng.normal(size=(4, 2)) if mapped else None
     prototypes, labels = rng.normal(size=(7, 2 if mapped else 4)), np.array([0, 0, 1, 1, 1, 2, 2])
-    quantiser = soft_lvq.Quantiser(projection, prototypes, labels, 0.7)
+    quantiser = soft_lvq.Quantiser(projection, prototypes, labels, sharpness=0.7)
     quantiser.parameters = [p.astype(np.float64) for p in quantiser.parameters]
     taken = []
     quantiser._adam = lambda gradients, rate: taken.extend(gradients)
@@ -43,7 +43,7 @@ def test_a_useless_dimension_is_unlearned():
     y = rng.integers(0, 2, 600)
     x = np.stack([y + rng.normal(0, 0.2, 600), rng.normal(0, 5, 600)], axis=1).astype(np.float32)
     start = x[[np.flatnonzero(y == 0)[0], np.flatnonzero(y == 1)[0]]]
-    quantiser = soft_lvq.Quantiser(np.eye(2), start, [0, 1], 1.0)
+    quantiser = soft_lvq.Quantiser(np.eye(2), start, [0, 1], sharpness=1.0)
 
     def right():
         z = x @ quantiser.projection

@@ -74,7 +74,7 @@ def test_responses_are_mxnets(shape, filters):
 @pytest.mark.parametrize("listed", [1, 32, 1000])
 def test_votes_are_those_of_brute_force(digits, weights, metric, queries, spread, listed):
     """Whether lists certify none of the queries or all of them."""
-    fitness = KernelFitness(*digits, REFERENCES, "accuracy", metric, listed=listed)
+    fitness = KernelFitness(*digits, REFERENCES, kind="accuracy", metric=metric, listed=listed)
     asked = task(weights, "conv2", 3, queries, spread)
     votes, values = fitness.votes(asked), fitness.evaluate(asked)
     for vector, found, value in zip(asked.vectors, votes, values):
@@ -85,7 +85,7 @@ def test_votes_are_those_of_brute_force(digits, weights, metric, queries, spread
 
 
 def test_votes_are_scikit_learns(digits, weights):
-    fitness = KernelFitness(*digits, REFERENCES, "accuracy", k=5)
+    fitness = KernelFitness(*digits, REFERENCES, kind="accuracy", k=5)
     asked = task(weights, "conv2", 0, HELD_OUT, 0.1, 3)
     for vector, found in zip(asked.vectors, fitness.votes(asked)):
         features = kernels.features(digits[0], Kernels(*plugged(weights, "conv2", 0, vector)))
@@ -95,9 +95,9 @@ def test_votes_are_scikit_learns(digits, weights):
 
 def test_a_filter_after_the_whole_layer(digits, weights):
     """The same weights and queries: what was kept for one kind of task is not taken for the other."""
-    fitness, layer = KernelFitness(*digits, REFERENCES, "accuracy"), task(weights, "conv2", None, HELD_OUT, 0.1, 2)
+    fitness, layer = KernelFitness(*digits, REFERENCES, kind="accuracy"), task(weights, "conv2", None, HELD_OUT, 0.1, 2)
     one = task(weights, "conv2", 3, HELD_OUT, 0.1)
-    expected = KernelFitness(*digits, REFERENCES, "accuracy").evaluate(one)
+    expected = KernelFitness(*digits, REFERENCES, kind="accuracy").evaluate(one)
     first = fitness.evaluate(layer)
     np.testing.assert_array_equal(fitness.evaluate(one), expected)
     np.testing.assert_array_equal(fitness.evaluate(layer), first)
@@ -105,7 +105,7 @@ def test_a_filter_after_the_whole_layer(digits, weights):
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_the_first_layer_by_its_maps(digits, weights, metric):
-    fitness = KernelFitness(*digits, REFERENCES, "accuracy", metric, listed=32)
+    fitness = KernelFitness(*digits, REFERENCES, kind="accuracy", metric=metric, listed=32)
     asked = task(weights, "conv1", 2, HELD_OUT, 0.1)
     for vector, found in zip(asked.vectors, fitness.votes(asked)):
         expected = brute(*digits, plugged(weights, "conv1", 2, vector), HELD_OUT, "conv1", metric)[1]
@@ -114,7 +114,7 @@ def test_the_first_layer_by_its_maps(digits, weights, metric):
 
 @pytest.mark.parametrize("filter", [2, None])
 def test_the_first_layer_through_the_second(digits, weights, filter):
-    fitness = KernelFitness(*digits, REFERENCES, "accuracy", conv1="conv2")
+    fitness = KernelFitness(*digits, REFERENCES, kind="accuracy", conv1="conv2")
     asked = task(weights, "conv1", filter, HELD_OUT, 0.1, 3)
     for vector, value in zip(asked.vectors, fitness.evaluate(asked)):
         expected = brute(*digits, plugged(weights, "conv1", filter, vector), HELD_OUT)[1]
@@ -123,7 +123,7 @@ def test_the_first_layer_through_the_second(digits, weights, filter):
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2"])
 def test_a_whole_layer_as_one_candidate(digits, weights, layer):
-    fitness = KernelFitness(*digits, REFERENCES, "accuracy")
+    fitness = KernelFitness(*digits, REFERENCES, kind="accuracy")
     asked = task(weights, layer, None, HELD_OUT, 0.05, 3)
     for vector, value in zip(asked.vectors, fitness.evaluate(asked)):
         expected = brute(*digits, plugged(weights, layer, None, vector), HELD_OUT, layer)[1]
@@ -142,7 +142,7 @@ def soft(distances, labels, queries, tau):
 @pytest.mark.parametrize("listed", [20, 300])
 def test_the_soft_fitness_is_its_definition(digits, weights, metric, queries, listed):
     """Over the references that are nearest without the channel: all 300, or 20."""
-    fitness = KernelFitness(*digits, REFERENCES, "nca", metric, listed=listed)
+    fitness = KernelFitness(*digits, REFERENCES, kind="nca", metric=metric, listed=listed)
     tau = fitness.temperature(weights, "conv2", queries)
     asked = task(weights, "conv2", 3, queries, 0.2, tau=tau)
     without = brute(*digits, plugged(weights, "conv2", 3, np.zeros(37)), queries, metric=metric)[0]
@@ -150,7 +150,7 @@ def test_the_soft_fitness_is_its_definition(digits, weights, metric, queries, li
     for vector, value in zip(asked.vectors, fitness.evaluate(asked)):
         candidate = plugged(weights, "conv2", 3, vector)
         distances = brute(*digits, candidate, queries, metric=metric)[0]
-        whole = fitness.score(candidate, "conv2", queries, "nca", tau)
+        whole = fitness.score(candidate, "conv2", queries, kind="nca", tau=tau)
         assert whole == pytest.approx(soft(distances, digits[1], queries, tau), rel=1e-4)
         distances[outside] = np.inf
         assert value == pytest.approx(soft(distances, digits[1], queries, tau), rel=1e-4)
@@ -169,7 +169,7 @@ def test_equal_distances_go_by_index(metric):
     images = rng.integers(0, 255, (12, 28, 28)).astype(np.uint8)[np.arange(300) % 12]
     labels = rng.integers(0, 4, 300)
     weights = weights_of(banks.random(1, (2, 3)))
-    fitness = KernelFitness(images, labels, np.arange(200), "accuracy", metric, listed=40)
+    fitness = KernelFitness(images, labels, np.arange(200), kind="accuracy", metric=metric, listed=40)
     asked = task(weights, "conv2", 1, np.arange(150, 300), 0.1)
     expected = []
     for query in asked.queries:
@@ -187,7 +187,7 @@ def test_a_dead_filter_and_dead_images(digits, weights, metric):
     weights = weights._replace(bias1=np.zeros(4, np.float32), bias2=np.zeros(6, np.float32))
     asked = task(weights, "conv2", 2, HELD_OUT, 0.1)
     asked.vectors[1] = 0
-    found = KernelFitness(images, labels, REFERENCES, "accuracy", metric, listed=32).votes(asked)
+    found = KernelFitness(images, labels, REFERENCES, kind="accuracy", metric=metric, listed=32).votes(asked)
     blank = HELD_OUT == 301  # a zero vector has no direction: its cosine is left to the distance's own convention
     for vector, votes in zip(asked.vectors, found):
         with np.errstate(invalid="ignore"):
@@ -199,9 +199,9 @@ def test_a_dead_filter_and_dead_images(digits, weights, metric):
 def test_threads_blocks_and_order_change_no_bit(digits, weights):
     tasks = [task(weights, "conv2", f, q, 0.1, seed=f) for f in (0, 4) for q in (HELD_OUT, LEFT_OUT)]
     for kind in ("nca", "accuracy"):
-        one = KernelFitness(*digits, REFERENCES, kind)
+        one = KernelFitness(*digits, REFERENCES, kind=kind)
         expected = [one.evaluate(t) for t in tasks]
-        other = pickle.loads(pickle.dumps(KernelFitness(*digits, REFERENCES, kind, threads=3)))
+        other = pickle.loads(pickle.dumps(KernelFitness(*digits, REFERENCES, kind=kind, threads=3)))
         for t, values in list(zip(tasks, expected))[::-1]:
             np.testing.assert_array_equal(other.evaluate(t), values)
             np.testing.assert_array_equal(one.evaluate(t), values)
@@ -209,12 +209,12 @@ def test_threads_blocks_and_order_change_no_bit(digits, weights):
 
 def test_caches_follow_the_kernels(digits, weights):
     """The same filter after another one, or the first layer, has changed."""
-    fitness = KernelFitness(*digits, REFERENCES, "accuracy")
+    fitness = KernelFitness(*digits, REFERENCES, kind="accuracy")
     fitness.evaluate(task(weights, "conv2", 0, HELD_OUT, 0.1))
     for layer in ("conv2", "conv1"):
         changed = plugged(weights, layer, 1, 3 * vector_of(weights, layer, 1))
         again = task(changed, "conv2", 0, HELD_OUT, 0.1)
-        fresh = KernelFitness(*digits, REFERENCES, "accuracy").evaluate(again)
+        fresh = KernelFitness(*digits, REFERENCES, kind="accuracy").evaluate(again)
         np.testing.assert_array_equal(fitness.evaluate(again), fresh)
 
 
@@ -230,14 +230,14 @@ def test_a_vector_is_plugged_where_it_was_read(weights):
 def test_votes_of_whole_matrices():
     distances = np.array([[3.0, 1, 2, 1], [1, 1, 1, 1], [np.inf, 2, 2, 1]])
     labels = np.array([2, 0, 1, 2])
-    assert channel_distances.votes(distances, labels, 2, 3, 1e-12).tolist() == [0, 0, 0]
-    assert channel_distances.votes(distances, labels, 3, 3, 1e-12).tolist() == [0, 0, 0]
-    assert channel_distances.votes(distances, labels, 1, 3, 1e-12).tolist() == [0, 2, 2]
+    assert channel_distances.votes(distances, labels, 2, n_classes=3, rounding=1e-12).tolist() == [0, 0, 0]
+    assert channel_distances.votes(distances, labels, 3, n_classes=3, rounding=1e-12).tolist() == [0, 0, 0]
+    assert channel_distances.votes(distances, labels, 1, n_classes=3, rounding=1e-12).tolist() == [0, 2, 2]
 
 
 @pytest.mark.parametrize("change, message", [
     ({"images": np.zeros((450, 28, 28))}, "uint8"), ({"labels": np.zeros(3, int)}, "one for each of 450"),
-    ({"labels": np.zeros(450, int)}, "one class"), ({"k": 299}, "k must be"),
+    ({"labels": np.zeros(450, int)}, "one class"), ({"k": 299}, "k, .* from 1 to 298"),
     ({"k": 0}, "k .*got 0"), ({"k": 2.5}, "k .*got 2.5"), ({"threads": 0}, "threads"),
     ({"kind": "f1"}, "accuracy or nca"), ({"metric": "l1"}, "l2 or cosine"), ({"conv1": "pool2"}, "pool1 or conv2"),
     ({"references": np.array([1, 1])}, "each once"), ({"references": np.array([450])}, "0..449"),

@@ -29,7 +29,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def fitness():
-    return KernelFitness(*digits(), REFERENCES, "nca", listed=32)
+    return KernelFitness(*digits(), REFERENCES, kind="nca", listed=32)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +46,13 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("kind, metric", [("nca", "l2"), ("nca", "cosine"), ("accuracy", "l2")])
 def test_fitness_rises_filter_by_filter(start, kind, metric):
-    fitness = KernelFitness(*digits(), REFERENCES, kind, metric, listed=250)
+    fitness = KernelFitness(*digits(), REFERENCES, kind=kind, metric=metric, listed=250)
     found = evolve(start, fitness, QUERIES, layers=("conv1", "conv2"), generations=5, population=8, sigma=0.5)
     weights = weights_of(start)
     tau = fitness.temperature(weights._replace(conv1=found.kernels.conv1, bias1=found.kernels.bias1), "conv2", QUERIES)
     before = fitness.score(weights._replace(conv1=found.kernels.conv1, bias1=found.kernels.bias1), "conv2", QUERIES,
-                           kind, tau)
-    after = fitness.score(weights_of(found.kernels), "conv2", QUERIES, kind, tau)
+                           kind=kind, tau=tau)
+    after = fitness.score(weights_of(found.kernels), "conv2", QUERIES, kind=kind, tau=tau)
     assert after > before
     last = [record["best"] for record in found.logbook if record["layer"] == "conv2"][-1]
     assert after == pytest.approx(last, rel=1e-4)  # what the search saw is what the kernels give
@@ -146,14 +146,16 @@ def killed_after(monkeypatch, generations):
 @pytest.mark.parametrize("generations", [1, 2, 3, 4])
 def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path, plan, generations):
     plan = {**SHORT, "layers": ("conv1", "conv2"), "filters": 2, **plan}
-    whole = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, VALIDATION, **plan)
+    whole = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, validation=VALIDATION, **plan)
     path = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         killed_after(patch, generations)
-        evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, VALIDATION, path, **plan)
-    resumed = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, VALIDATION, path, True, **plan)
+        evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, validation=VALIDATION, checkpoint=path, **plan)
+    resumed = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, validation=VALIDATION,
+                     checkpoint=path, resume=True, **plan)
     assert_same(resumed, whole)
-    again = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, VALIDATION, path, True, **plan)
+    again = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, validation=VALIDATION,
+                   checkpoint=path, resume=True, **plan)
     assert_same(again, whole)
 
 
@@ -168,7 +170,8 @@ def test_a_run_goes_on_with_one_thread_of_blas(start, tmp_path, monkeypatch):
     whole = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, checkpoint=path, filters=1, **SHORT)
     monkeypatch.setattr(_Run, "load", watched)
     with blas_threads(2):
-        again = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, None, path, True, filters=1, **SHORT)
+        again = evolve(start, KernelFitness(*digits(), REFERENCES), QUERIES, checkpoint=path, resume=True,
+                       filters=1, **SHORT)
     assert set(threads) == {1}
     assert again.seconds == whole.seconds > 0  # nothing was left to do
 

@@ -30,7 +30,7 @@ def generation(strategy, function):
 
 
 def made(method, seed=0, population=20, sigma=0.5, n=N):
-    return strategies.make(method, np.zeros(n), sigma, population, np.random.default_rng(seed))
+    return strategies.make(method, np.zeros(n), sigma=sigma, population=population, rng=np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("method", ["cma", "sepcma", "pso"])
