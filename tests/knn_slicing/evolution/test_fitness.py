@@ -238,7 +238,7 @@ def test_votes_of_whole_matrices():
 @pytest.mark.parametrize("change, message", [
     ({"images": np.zeros((450, 28, 28))}, "uint8"), ({"labels": np.zeros(3, int)}, "one for each of 450"),
     ({"labels": np.zeros(450, int)}, "one class"), ({"k": 299}, "k, .* from 1 to 298"),
-    ({"k": 0}, "k .*got 0"), ({"k": 2.5}, "k .*got 2.5"), ({"threads": 0}, "threads"),
+    ({"k": 0}, "k, .*got 0"), ({"k": 2.5}, "k, .*got 2.5"), ({"threads": 0}, "threads"),
     ({"kind": "f1"}, "accuracy or nca"), ({"metric": "l1"}, "l2 or cosine"), ({"conv1": "pool2"}, "pool1 or conv2"),
     ({"references": np.array([1, 1])}, "each once"), ({"references": np.array([450])}, "0..449"),
     ({"references": np.array([], int)}, "one or more")])
