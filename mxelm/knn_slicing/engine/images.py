@@ -4,6 +4,10 @@ MNIST's images are 28x28 grey pixels, ink bright on black: the character, its pr
 pixels a side, whose content's centre of mass lies in the image's middle.
 Source: LeCun et al., "The MNIST database of handwritten digits".
 """
+from __future__ import annotations
+
+import os
+
 import numpy as np
 
 from mxelm.errors import FileError, InputError
