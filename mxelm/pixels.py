@@ -15,6 +15,7 @@ import numpy as np
 from mxelm.errors import FileError
 
 MOST_PIXELS = 200_000_000  # what the largest cameras of telephones give
+PIXELS_A_BYTE = 5000  # beyond a quarter of those; a page of text as a fax has 1,000
 DEPTHS = (8, 12, 16, 24, 32)  # bits of grey levels; files of 16 bits often hold 8 or 12
 LIGHT = 191  # grey level from which on ink is too light for white paper
 
@@ -95,14 +96,15 @@ def _without_colour_tables(image):
 def opened(content: bytes, name: object) -> Iterator[Any]:
     """The Pillow image in encoded bytes, strictly: a cut one is refused when its pixels are read.
 
-    Raises FileError, with `name` in it, where the image says that it has more than MOST_PIXELS; Pillow's own errors
-    where the bytes are none.
+    Raises FileError, with `name` in it, where the image says that it has more than MOST_PIXELS, or far too many for its
+    length; Pillow's own errors where the bytes are none.
     """
     from PIL import Image
     with _strict(), Image.open(io.BytesIO(content)) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise FileError(f"{name} says that it has {image.width}x{image.height} pixels, more than {MOST_PIXELS:,}: "
-                            "make it smaller, or remove it")
+        most = min(MOST_PIXELS, max(MOST_PIXELS // 4, PIXELS_A_BYTE * len(content)))
+        if image.width * image.height > most:
+            raise FileError(f"{name} says that it has {image.width}x{image.height} pixels, more than the {most:,} that "
+                            "are read of so many bytes: make it smaller, or remove it")
         yield image
 
 

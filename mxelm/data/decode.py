@@ -4,6 +4,7 @@ A PNG's checksums and a JPEG's every warning count. GIF, TIFF, WebP and others h
 their structure counts, and a changed pixel in them cannot be told.
 """
 import io
+import math
 import os
 from typing import Union
 
@@ -55,14 +56,12 @@ def _decoder(image):
         return _jpeg
     if image.format == "PNG":
         return _png
-    return _webp if image.format == "WEBP" else _any
+    return {"WEBP": _webp, "TIFF": _tiff}.get(image.format, _any)
 
 
 def _jpeg(image, content):
     """By libjpeg-turbo, which warns of entropy codes that break off; bytes too many behind a scan are harmless."""
     import simplejpeg
-    if image.width * image.height > 1024 * len(content):
-        raise ValueError("it is too short for its size")  # a block of 64 pixels takes a bit at least
     try:
         pixels = simplejpeg.decode_jpeg(content, "GRAY" if image.mode == "L" else "RGB")
     except ValueError as error:
@@ -83,6 +82,14 @@ def _webp(image, content):
     """A tail of zeros is what a broken download leaves; the coder writes few where nothing is to be seen."""
     if len(content) - len(content.rstrip(b"\0")) > 16 + image.width * image.height // 4000:
         raise ValueError("it ends in zeros")
+    return _any(image, content)
+
+
+def _tiff(image, content):
+    """Its directory may name fewer strips than its rows take, and Pillow leaves the others black."""
+    strips = [(right - left) * (lower - upper) for _, (left, upper, right, lower), *_ in image.tile]
+    if sum(strips) < math.prod(image.size):
+        raise ValueError("not all of its pixels are there")
     return _any(image, content)
 
 

@@ -250,8 +250,16 @@ def test_an_honest_image_of_too_many_pixels_is_refused_by_its_header():
     with pytest.raises(FileError, match="rex says that it has 32000x32000 pixels"):
         decode(png, "rex")
     sizes = JPEG_OF_NOISE.index(b"\xff\xc0") + 5
-    with pytest.raises(FileError, match="rex is damaged .*too short for its size"):
+    with pytest.raises(FileError, match="rex says that it has 12000x12000 pixels"):
         decode(JPEG_OF_NOISE[:sizes] + (12000).to_bytes(2, "big") * 2 + JPEG_OF_NOISE[sizes + 4:], "rex")
+
+
+def test_a_tiff_whose_strips_are_fewer_than_its_rows_is_refused():
+    whole = encoded(GRADIENT, "TIFF")
+    entry = whole.index(b"\x01\x01\x03\0") if b"\x01\x01\x03\0" in whole else whole.index(b"\x01\x01\x04\0")
+    assert decode(whole, "x").shape == (60, 80, 3)
+    with pytest.raises(FileError, match="rex is damaged .*not all of its pixels"):
+        decode(whole[:entry + 8] + (600).to_bytes(2, "little") + whole[entry + 10:], "rex")
 
 
 @pytest.mark.parametrize("content, what", [
