@@ -102,5 +102,9 @@ SCHEMAS = {
         identity=_DICT, stage=_WHOLE, generation=_WHOLE, tau=_or_null(_NUMBER), evaluations=_WHOLE, seconds=_NUMBER,
         rounds=_list(_DICT), best=_or_null(_NUMBER), logbook=_list(_DICT),
         searches=_list(_all(filter=_or_null(_WHOLE), started_at=_or_null(_NUMBER), strategy=_DICT, best=_NUMBER))),
+    "matching-classifier": _all(
+        name=_TEXT, symbol=_TEXT, layers=_NAMES, preprocessing=_DICT, search=_TEXT, batch=_COUNT, budget=_NUMBER,
+        rule=_TEXT, cache=_object(["classes"], classes=_NAMES),
+        gain=_all(hit_rate=_NUMBER, skipped=_NUMBER, search=_NUMBER, network=_NUMBER, batch=_COUNT)),
     "sliced-classifier": _all(name=_TEXT, symbol=_TEXT, k=_COUNT, preprocessing=_DICT, weights=_TEXT, metric=_TEXT),
 }

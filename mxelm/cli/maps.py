@@ -90,14 +90,13 @@ def _show(args):
 
 def _cache(args):
     from mxelm import feature_maps
-    from mxelm.feature_maps.cache import bytes_of
     from mxelm.files import require_writable
     require_writable(args.out)
     dataset, backbone = options.load_data(args), options.load_backbone(args)
     if args.shard:
         dataset = dataset.shard(*args.shard)
     layers = args.layers or feature_maps.conv_layers(backbone.features)[-1:]
-    size = bytes_of(backbone, dataset, layers, content=args.content)
+    size = feature_maps.bytes_of(backbone, dataset, layers, content=args.content)
     if not args.json:
         print(f"{len(dataset):,} images at {', '.join(layers)}: {args.content} of {size:,} bytes", flush=True)
     made_from = {"data": options.data_arguments(args), "backbone": options.backbone_arguments(args)}

@@ -115,6 +115,7 @@ def test_a_damaged_file_is_told(tmp_path):
             Cache.load(path)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_layers_that_do_not_exist_and_maps_that_are_not_finite(tmp_path):
     network, dataset = backbone(), images(20)
     with pytest.raises(InputError, match="no output 'relu3'; the nearest are relu"):
