@@ -101,7 +101,7 @@ def test_blocks_change_nothing(metric, monkeypatch):
 
 @pytest.mark.parametrize("block", [0, -1, 2.5])
 def test_a_block_is_a_number_of_queries(block):
-    with pytest.raises(InputError, match=f"from 1, got {block}"):
+    with pytest.raises(InputError, match=f"of at least 1, got {block}"):
         nearest(np.eye(3), np.eye(3), 1, block=block)
 
 
@@ -182,7 +182,7 @@ def test_votes():
 
 
 @pytest.mark.parametrize("queries, references, k, message", [
-    (np.ones((2, 3)), np.ones((4, 3)), 5, "number of references, 4; got 5"),
+    (np.ones((2, 3)), np.ones((4, 3)), 5, "must be a whole number from 1 to 4, got 5"),
     (np.ones((2, 3)), np.ones((4, 3)), 0, "got 0"),
     (np.ones((2, 3)), np.ones((4, 3)), 1.5, "must be a whole number from 1 to 4, got 1.5"),
     (np.ones((2, 3)), np.ones((4, 2)), 1, "3 columns and references 2"),

@@ -160,8 +160,8 @@ def merge(paths, path) -> int:
 def network_identity(chain: Chain) -> dict:
     """SHA-256 of the graph and of the parameters up to each layer: what maps are a function of, and nothing beyond."""
     whole = chain.backbone
-    return {layer: Backbone(whole.name, whole.features, whole.arg_params, whole.aux_params, whole.preprocessing,
-                            layer, ctx=whole.ctx).digest for layer in chain.exits[:-1]}
+    return {layer: Backbone(whole.name, whole.features, *whole.feature_params(), whole.preprocessing, layer,
+                            ctx=whole.ctx).digest for layer in chain.exits[:-1]}
 
 
 def _identity(chain, dataset, content):
