@@ -126,9 +126,9 @@ def thresholds_of(scores, y, recipe, seconds=None, names=None):
                           confidence=recipe.confidence, pac=recipe.certainty, names=names)
 
 
-def seconds_of(chain, batch=1):
-    """Seconds from the start up to each exit, float64 (M,), measured."""
-    return np.cumsum(chain.seconds(batch, repeats=5))
+def seconds_of(chain, batch=1, **options):
+    """Seconds from the start up to each exit, float64 (M,), measured (mxelm.chain.Chain.seconds)."""
+    return np.cumsum(chain.seconds(batch, **options))
 
 
 def _fit_stream(chain, dataset, recipe, options):

@@ -103,6 +103,25 @@ def _write_counts(axes, matrix, share):
                   color="white" if share[row, column] > 0.5 else "black")
 
 
+def gallery(path: str | os.PathLike, images: Sequence[np.ndarray], captions: Sequence[str], *,
+            columns: int = 6) -> None:
+    """Draw images in rows of `columns`, each below its caption.
+
+    images: uint8 arrays (h, w) or (h, w, 3). captions: as many strings; a line break may part them. Raises InputError.
+    """
+    if not len(images) or len(images) != len(captions):
+        raise InputError(f"a gallery needs a caption for each image and one image or more, got {len(images)} images "
+                         f"and {len(captions)} captions")
+    n_rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.5 * columns, 1.9 * n_rows), layout="constrained")
+    for place, (image, caption) in enumerate(zip(images, captions)):
+        axes = figure.add_subplot(n_rows, columns, place + 1)
+        axes.imshow(image, cmap="gray" if np.ndim(image) == 2 else None)
+        axes.set_title(caption, fontsize=7)
+        axes.axis("off")
+    save(figure, path)
+
+
 def curves(path: str | os.PathLike, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str,
            ylabel: str) -> None:
     """Draw named curves over one pair of axes.

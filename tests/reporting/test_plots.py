@@ -94,3 +94,11 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
 def test_drawing_leaves_pyplot_alone():
     code = "import sys, mxelm.reporting.plots; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_gallery_shows_each_image_below_its_caption(tmp_path):
+    images = [np.zeros((8, 8), np.uint8), np.full((6, 9, 3), 200, np.uint8)] * 4
+    plots.gallery(tmp_path / "gallery.png", images, [f"image {i}\nexit 1" for i in range(8)])
+    assert (tmp_path / "gallery.png").stat().st_size > 1000
+    with pytest.raises(InputError, match="a caption for each image and one image or more, got 8 images and 1 captions"):
+        plots.gallery(tmp_path / "gallery.png", images, ["one"])
