@@ -19,7 +19,7 @@ def classifier(kind, seed=0):
     if not isinstance(kind, str):
         return clone(kind)
     made = {"lr": lambda: LogisticRegression(C=100, max_iter=100, tol=1e-3),
-            "rf": lambda: RandomForestClassifier(100, random_state=seed),
+            "rf": lambda: RandomForestClassifier(100, max_features="log2", random_state=seed),
             "svm": lambda: LinearSVC(dual=True, tol=1e-2, random_state=seed),
             "ridge": lambda: RidgeClassifier(alpha=0.1)}
     if kind not in made:
