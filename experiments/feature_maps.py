@@ -13,16 +13,16 @@ Source: Anand, Bhupathiraju and Chandrala, sections 2.2, 2.3 and 5.
 
 Evidence:
 
-    maps.network_accuracy.mnist        not measured yet
-    maps.accuracy.mnist                not measured yet
-    maps.hits.mnist.relu3_fwd.0_5pc    not measured yet
-    maps.wrong_hits.mnist.relu3_fwd.0_5pc   not measured yet
-    maps.half_labelled.accuracy        not measured yet
-    maps.model1.3-8                    not measured yet
-    maps.model2.conv1.3-8              not measured yet
-    maps.model2.conv3.3-8              not measured yet
-    maps.net_speedup.mnist             not measured yet
-    maps.net_speedup.caltech101        not measured yet
+    maps.network_accuracy.mnist            not measured yet
+    maps.accuracy.mnist                    not measured yet
+    maps.hits.mnist.relu3_fwd.0_5pc        not measured yet
+    maps.wrong_hits.mnist.relu3_fwd.0_5pc  not measured yet
+    maps.half_labelled.accuracy            not measured yet
+    maps.model1.3-8                        not measured yet
+    maps.model2.conv1.3-8                  not measured yet
+    maps.model2.conv3.3-8                  not measured yet
+    maps.net_speedup.mnist                 not measured yet
+    maps.net_speedup.caltech101            not measured yet
 """
 from itertools import product
 

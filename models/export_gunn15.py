@@ -1,7 +1,7 @@
 """Export the trained three-class GUNN-15 that lies in this folder.
 
-    python experiments/gunn.py train plain --seeds 0 --work WORK         the training, resumable with --resume
-    python models/export_gunn15.py --work WORK                           its last epoch as models/gunn15_3class
+    python experiments/gunn.py plain --seeds 0 --fresh --work WORK       the training; after a kill, without --fresh
+    python models/export_gunn15.py WORK/plain-6fb683ea-0.state           its last epoch as models/gunn15_3class
 
 The network is the report's with ReLU between the dense layers; nothing was chosen by a test image.
 """
@@ -15,18 +15,25 @@ from mxelm.gunn import tasks
 from mxelm.training import load_parameters
 
 PREFIX = Path(__file__).with_name("gunn15_3class")
+SEEDS = Path(__file__).resolve().parents[1] / "experiments" / "results" / "seeds" / "gunn"
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("state", type=Path, help="the training's checkpoint; its finished seed has the same name")
     parser.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
     args = parser.parse_args(argv)
+<<<<<<< HEAD
     figures = read_json(args.work / "plain-0.figures.json")
     network = gunn.gunn15(3, head="plain", momentum=0.9)
     load_parameters(network, args.work / "plain-0.state")
+=======
+    figures = read_json(SEEDS / f"{args.state.stem}.json")["figures"]
+    network = gunn.gunn15(3, "plain", momentum=0.9)
+    load_parameters(network, args.state)
+>>>>>>> b0f1a98 (Tests of lessons and benchmarks at their smallest; docs name the commands; the exported GUNN knows its seed)
     classes = data.load("cifar10", root=args.data, split="train").classes[:3]
-    source = {"source": "experiments/gunn.py train plain --seeds 0, on 5,000 of CIFAR-10's training images",
+    source = {"source": "experiments/gunn.py plain --seeds 0, on 5,000 of CIFAR-10's training images",
               "licence": "Apache-2.0", "cifar10_3class_test_accuracy": figures["test3000"]}
     gunn.save(network, PREFIX, tasks.PER_CHANNEL, classes, model="gunn15", **source)
     manifest = PREFIX.with_name("manifest.json")

@@ -1,29 +1,33 @@
-"""The scripts are imported here as they import each other; rows of knn_slicing.py's quick runs."""
-import json
+"""The scripts are imported here as they import each other, and run as one runs them."""
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+sys.path[:0] = [str(EXPERIMENTS), str(EXPERIMENTS / "benchmarks")]
 
 
 @pytest.fixture
-def knn_slicing(monkeypatch):
-    """The script, with fewer patches for its k-means kernels."""
-    import knn_slicing
+def script(tmp_path, monkeypatch):
+    """A function: run a script of experiments/ in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
 
-    from mxelm.knn_slicing import banks
-    monkeypatch.setattr(banks, "PATCHES", 2000)
-    return knn_slicing
-
-
-@pytest.fixture
-def rows(knn_slicing, tmp_path):
-    """A function: the rows that a quick run of knn_slicing.py writes, by id."""
-    def run(*words):
-        knn_slicing.main([*words, "--quick", "--work", str(tmp_path)])
-        file = tmp_path / "quick.json"
-        return {row["id"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+    def run(name, *words):
+        path = next(EXPERIMENTS.rglob(f"{name}.py"))
+        monkeypatch.setattr(sys, "argv", [str(path), *words])
+        runpy.run_path(str(path), run_name="__main__")
 
     return run
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A function: the Lab of a script's run, whose seeds are in an empty folder."""
+    from lab import Lab
+
+    def of(module, run):
+        return Lab(module.__name__, module.RUNS, run, tmp_path, None, True, tmp_path / "seeds")
+
+    return of
