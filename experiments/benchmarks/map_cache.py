@@ -17,6 +17,7 @@ import cv2
 import feature_maps as lesson
 import numpy as np
 from lab import in_a_process, in_turn, main, memory
+from lab.measuring import forget_peak
 
 from mxelm import backbones, data, fused
 from mxelm.data import Dataset
@@ -116,10 +117,12 @@ def search(settings, seed, lab):
 
 
 def peak(n, layers, root, folder):
-    """Highest memory, bytes, of a process that caches n images in a file."""
+    """Highest memory, bytes, of a process while it caches n images in a file."""
     images = data.load("mnist", root=root, split="train") if root != "quick" else data.load("digits")
     backbone = lesson.trained(images.take(np.arange(100)), SMALL, 0)
-    write(backbone, images.take(np.arange(n)), layers, Path(folder) / f"{n}.rows")
+    part = images.take(np.arange(n))
+    forget_peak()
+    write(backbone, part, layers, Path(folder) / f"{n}.rows")
     return memory("VmHWM")
 
 
