@@ -105,15 +105,15 @@ def frozen(settings, seed, lab):
         "cdl": ("lr", "single", [*(settings["cdl"] if m in stages else np.inf for m in early), -np.inf]),
         "fixed": ("svm", "top", [*(threshold(*pooled, settings["alpha"]) for _ in early), -np.inf]),
         "adaptive": ("svm", "top", thresholds_of(held["svm"], aside, paper)),
-        "risk": ("ridge", "margin", thresholds_of(ridge, y_train, risk, seconds)),
+        "risk": ("ridge", "margin", thresholds_of(ridge, y_train, risk, seconds=seconds)),
         "placed": ("ridge", "margin", placed)}
     for name, (kind, confidence, t) in cascades.items():
         scores = [h(part[test]) for h, part in zip(heads[kind], x)]
         figures[name] = scored(scores, t, confidence, y_test, seconds)
         if seed == 0 and not lab.quick:  # for benchmarks/exit_cost.py, which times them
             chain = Chain(backbones.load(settings["backbone"]), figures["exits"][:-1])
-            early_exit.save(early_exit.Cascade(chain, heads[kind], t, list(map(str, range(n_classes))), confidence),
-                            lab.work / f"{lab.run}-{name}")
+            cascade = early_exit.Cascade(chain, heads[kind], t, list(map(str, range(n_classes))), confidence=confidence)
+            early_exit.save(cascade, lab.work / f"{lab.run}-{name}")
     figures["area"] = area(*curve(Judged(ridge, y_train, "margin"), Judged(scores, y_test, "margin"), seconds))
     return figures
 
@@ -177,7 +177,7 @@ def cifar10(settings, seed, lab):
     risk = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"], seed=seed)
     for name, chosen in (("placed", exits), ("risk", exits)):
         some = [[s[m] for m in chosen] for s in (known, scores["test"], seconds)]
-        t = placed if name == "placed" else thresholds_of(some[0], y, risk, some[2])
+        t = placed if name == "placed" else thresholds_of(some[0], y, risk, seconds=some[2])
         figures[name] = scored(some[1], t, "margin", test.targets, some[2])
     return {**figures, "exits": [chain.exits[m] for m in exits]}
 
@@ -242,7 +242,7 @@ def lesson(lab):
     recipes = {"paper": early_exit.Recipe(rule="paper", alpha=0.05),
                "conformal": early_exit.Recipe(rule="conformal", alpha=0.05),
                "risk": early_exit.Recipe(rule="risk", max_loss=0.02, scores="held_out")}
-    chosen = {name: thresholds_of(scores, aside, recipe, seconds) for name, recipe in recipes.items()}
+    chosen = {name: thresholds_of(scores, aside, recipe, seconds=seconds) for name, recipe in recipes.items()}
     step("Thresholds: s_m, the floor(alpha m (N - K) / M)-th largest inter-class score, and two other promises.",
          **{name: np.round(t[:-1], 2).tolist() for name, t in chosen.items()})
     judged = [m[0](part) for m, part in zip(made, x_test)]

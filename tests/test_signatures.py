@@ -7,7 +7,7 @@ import pytest
 import mxelm
 
 HOUSE = Path(mxelm.__file__).parent
-TO_DO = ("backbones", "cli", "data", "early_exit", "feature_maps", "fused")  # rooms whose types are still missing
+TO_DO = ("backbones", "cli", "data", "feature_maps", "fused")  # rooms whose types are still missing
 MODULES = [path.relative_to(HOUSE) for path in sorted(HOUSE.rglob("*.py"))]
 DONE = [path for path in MODULES if path.parts[0] not in TO_DO]
 POSITIONAL = 5  # arguments of a call that can still be told apart by their places

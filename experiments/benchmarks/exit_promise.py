@@ -56,7 +56,7 @@ def risked(x, y, settings, seed):
     recipe = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"],
                                seed=seed)
     seconds = [1, 2, 3]
-    t = thresholds_of(scores, y[:n], recipe, seconds)
+    t = thresholds_of(scores, y[:n], recipe, seconds=seconds)
     heads = [head(classifier("ridge").fit(part[:n], y[:n]), 10) for part in x]
     test = Judged([h(part[n:]) for h, part in zip(heads, x)], y[n:], "margin")
     safe = [one for one in path(test, seconds) if test.harmed(one).mean() <= settings["max_loss"]]

@@ -56,7 +56,7 @@ def _fit(args):
     recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha, args.max_loss / 100, args.certainty,
                                seed=args.seed)
     exits = args.exits if args.exits == "auto" else args.exits.split(",")
-    cascade = early_exit.fit(options.load_backbone(args), options.load_data(args), exits, recipe,
+    cascade = early_exit.fit(options.load_backbone(args), options.load_data(args), exits, recipe=recipe,
                              skip_bad=args.skip_bad, progress=not args.json)
     early_exit.save(cascade, args.out)
     return {"cascade": args.out, "classes": len(cascade.classes), "confidence": cascade.confidence,

@@ -1,10 +1,14 @@
 """What early exit is compared with: cascaded inference by softmax confidence, and conditional deep learning (CDL)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 from mxelm.early_exit.rules import decide
 
 
-def cascaded_thresholds(scores, y, epsilon):
+def cascaded_thresholds(scores: Sequence[np.ndarray], y: np.ndarray, epsilon: float) -> np.ndarray:
     """Cascaded inference's thresholds (M,): at each exit the least at which it is as accurate as it can be, but for
     `epsilon`, among the rows it is that sure of; the last is -inf.
 
@@ -23,7 +27,8 @@ def _least_threshold(scores, y, epsilon):
     return float(np.nextafter(top[order][np.flatnonzero(whole & (accuracy >= best - epsilon))[-1]], -np.inf))
 
 
-def cdl_stages(scores, y, seconds, decision, t):
+def cdl_stages(scores: Sequence[np.ndarray], y: np.ndarray, seconds: Sequence[float], decision: float,
+               t: float) -> list[int]:
     """Exits that CDL keeps, list of int: those at which what leaving rows save exceeds what the passing rows pay.
 
     scores: M arrays (n, C) of probabilities. seconds: (M,), up to each exit. decision: seconds of one exit's decision.

@@ -1,12 +1,21 @@
 """A cascade: a chain with a classifier and a threshold at each exit; images leave as soon as one is sure."""
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mxelm.early_exit.features import exit_features, features_at
 from mxelm.early_exit.rules import CONFIDENCES, Judged, decide
 from mxelm.errors import InputError
+
+if TYPE_CHECKING:
+    from mxelm.chain import Chain
+    from mxelm.data import Dataset
+    from mxelm.runtime import mx
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class Cascade:
     "margin" or "single". Raises InputError for numbers that do not fit together.
     """
 
-    def __init__(self, chain, heads, thresholds, classes, confidence="top"):
+    def __init__(self, chain: Chain, heads: Sequence[Callable], thresholds: Sequence[float], classes: Sequence[str], *,
+                 confidence: Literal["top", "margin", "single"] = "top") -> None:
         self.chain, self.heads, self.classes, self.confidence = chain, list(heads), list(classes), confidence
         self.thresholds = np.asarray(thresholds, float)
         if not len(chain.exits) == len(self.heads) == len(self.thresholds):
@@ -42,7 +52,7 @@ class Cascade:
         if np.isnan(self.thresholds).any():
             raise InputError(f"a threshold is NaN: {self.thresholds.tolist()}")
 
-    def answer(self, x):
+    def answer(self, x: np.ndarray | mx.nd.NDArray) -> Answers:
         """Answers for preprocessed images x, float32 (n, channels, height, width).
 
         What has left is not computed further: a single image stops the network, of a batch the others go on.
@@ -64,13 +74,13 @@ class Cascade:
             self.chain.keep(np.flatnonzero(~leaves))
         return Answers(labels, exits, confidences, seconds)
 
-    def answers(self, batches):
+    def answers(self, batches: Iterable[mx.io.DataBatch]) -> Answers:
         """Answers for all of an iterator of mx.io.DataBatch (a Dataset's module_iter), seconds added up by exit."""
         parts = [self.answer(batch.data[0]) for batch in batches]
         rows = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "exits", "confidences"))
         return Answers(*rows, np.nansum([part.seconds for part in parts], axis=0))
 
-    def judged(self, dataset, **options):
+    def judged(self, dataset: Dataset, **options: Any) -> Judged:
         """What every exit by itself says of all images of a Dataset with classes: rules.Judged, (M, n).
 
         Classes are matched by name; an image of a class that the cascade does not know is wrong at every exit.

@@ -1,12 +1,22 @@
 """The features of all exits, from one pass over the images."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from tqdm import tqdm
 
 from mxelm.errors import InputError
 from mxelm.pooling import l2_normalised, mean
 
+if TYPE_CHECKING:
+    from mxelm.chain import Chain
+    from mxelm.data import Dataset
+    from mxelm.runtime import mx
 
-def features_at(maps):
+
+def features_at(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
     """x_m of an exit's maps z_m: global average pooling, then rows of L2 norm 1; float32 (n, d).
 
     maps: (n, c, h, w) or (n, d), NumPy array or NDArray. Raises InputError where they are not finite.
@@ -19,7 +29,8 @@ def features_at(maps):
     return x
 
 
-def stream(chain, dataset, *, batch=32, skip_bad=False, progress=False):
+def stream(chain: Chain, dataset: Dataset, *, batch: int = 32, skip_bad: bool = False,
+           progress: bool = False) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """Yield ([x_1, ..., x_M], rows) block by block: float32 (b, d_m) of every exit, and int64 (b,) dataset rows.
 
     chain: mxelm.chain.Chain. dataset: mxelm.data Dataset. Nothing is computed twice, and one block is held at a time.
@@ -30,7 +41,7 @@ def stream(chain, dataset, *, batch=32, skip_bad=False, progress=False):
         yield [features_at(maps) for _, maps in chain.run(block.data[0])], block.index
 
 
-def exit_features(chain, dataset, **options):
+def exit_features(chain: Chain, dataset: Dataset, **options: Any) -> tuple[list[np.ndarray], np.ndarray]:
     """All of `stream` at once: [x_1, ..., x_M], each float32 (n, d_m), and the rows, int64 (n,)."""
     blocks = list(stream(chain, dataset, **options))
     return [np.concatenate(x) for x in zip(*(x for x, _ in blocks))], np.concatenate([rows for _, rows in blocks])

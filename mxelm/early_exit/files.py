@@ -3,7 +3,11 @@
 DIR/cascade.json lists the segments; each is a checkpoint DIR/segment-1-symbol.json, -0000.params, whose first output is
 the scores of its exit; the outputs behind it are what later segments are fed with, by the names that the JSON gives.
 """
+from __future__ import annotations
+
+import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +25,7 @@ KIND, VERSION = "cascade", 1
 _LOWEST = -1.7976931348623157e308  # JSON has no infinity; everybody leaves
 
 
-def save(cascade, folder):
+def save(cascade: Cascade, folder: str | os.PathLike) -> None:
     """Write a cascade of linear classifiers into a folder, the JSON last.
 
     Raises InputError for a classifier that is not linear, FileError where nothing can be written.
@@ -50,7 +54,7 @@ def save(cascade, folder):
         "classes": cascade.classes, **chain.backbone.preprocessing.to_json(), "segments": listed})
 
 
-def load(folder, *, ctx="cpu", interface="symbol"):
+def load(folder: str | os.PathLike, *, ctx: str = "cpu", interface: Literal["symbol", "gluon"] = "symbol") -> Cascade:
     """Read what `save` wrote: a Cascade that answers the same.
 
     Raises FileError for a folder that holds no cascade, or files that are damaged or of another network.
@@ -71,7 +75,7 @@ def load(folder, *, ctx="cpu", interface="symbol"):
         backbone = Backbone(content["network"], joined(parts), arrays, aux, Preprocessing.from_json(content), None,
                             ctx=ctx)
         chain = Chain(backbone, [entry["exit"] for entry in content["segments"][:-1]], interface=interface)
-        return Cascade(chain, heads, thresholds, content["classes"], content["confidence"])
+        return Cascade(chain, heads, thresholds, content["classes"], confidence=content["confidence"])
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path} is damaged: {type(error).__name__} {error}") from None
 

@@ -1,4 +1,9 @@
 """The talk's optional first step: a linear head on every exit, and the whole network trained through all of them."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
 from mxelm.backbones import Backbone
 from mxelm.graphs import segments
 from mxelm.runtime import mx
@@ -11,7 +16,7 @@ class HeadsOnAllExits(mx.gluon.HybridBlock):
     Source: Savchenko, Algorithm 2, line 1.
     """
 
-    def __init__(self, backbone, exits, n_classes):
+    def __init__(self, backbone: Backbone, exits: Sequence[str], n_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         internals = backbone.features.get_internals()
@@ -28,10 +33,10 @@ class HeadsOnAllExits(mx.gluon.HybridBlock):
                 self.heads[-1].add(mx.gluon.nn.Dense(n_classes))
         self.heads.initialize(mx.init.Xavier(), ctx=backbone.ctx)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: ModuleType, x: mx.nd.NDArray) -> list[mx.nd.NDArray]:
         return [head(maps) for head, maps in zip(self.heads, self.body(x))]
 
-    def trained(self):
+    def trained(self) -> Backbone:
         """The backbone with the parameters as they are now, heads left off: a new Backbone."""
         values = {name: parameter.data().copy() for name, parameter in self.body.collect_params().items()}
         old = self.backbone
@@ -40,7 +45,7 @@ class HeadsOnAllExits(mx.gluon.HybridBlock):
                         source={**old.source, "trained": "with a linear head on every exit"})
 
 
-def all_heads(network, x, y):
+def all_heads(network: HeadsOnAllExits, x: mx.nd.NDArray, y: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """`mxelm.training.fit`'s forward: cross-entropies (batch,) of all exits added up, and the last exit's scores."""
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     scores = network(x)

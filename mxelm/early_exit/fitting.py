@@ -1,6 +1,9 @@
 """Algorithm 2: classifiers at all exits and their thresholds, from the features of one pass."""
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -12,6 +15,10 @@ from mxelm.early_exit.heads import classifier, cross_validated, head, held_out, 
 from mxelm.early_exit.placement import candidates, place
 from mxelm.early_exit.rules import Judged, far_thresholds, risk_thresholds
 from mxelm.errors import InputError
+
+if TYPE_CHECKING:
+    from mxelm.backbones import Backbone
+    from mxelm.data import Dataset
 
 RULES = (*FAR_RULES, "fixed", "risk")
 SCORES = ("held_out", "cross_validated")
@@ -46,7 +53,7 @@ class Recipe:
     folds: int = 3
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         default = {"scores": "cross_validated" if self.rule == "risk" else "held_out",
                    "weights": "paper" if self.rule == "paper" else "total",
                    "confidence": "margin" if self.rule == "risk" else "top"}
@@ -64,7 +71,8 @@ class Recipe:
                 raise InputError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 
 
-def fit(backbone, dataset, exits, recipe=None, *, batch=32, skip_bad=False, progress=False):
+def fit(backbone: Backbone, dataset: Dataset, exits: Sequence[str] | str, *,
+        recipe: Recipe | None = None, batch: int = 32, skip_bad: bool = False, progress: bool = False) -> Cascade:
     """A Cascade for a Dataset with classes: one pass over the images, then classifiers and thresholds.
 
     backbone: mxelm.backbones.Backbone. exits: as Chain takes them; the backbone's features are the last exit. "auto":
@@ -80,14 +88,14 @@ def fit(backbone, dataset, exits, recipe=None, *, batch=32, skip_bad=False, prog
     options = {"batch": batch, "skip_bad": skip_bad, "progress": progress}
     if exits != "auto" and hasattr(recipe.classifier, "partial_fit") and recipe.scores == "held_out":
         heads, thresholds = _fit_stream(chain, dataset, recipe, options)
-        return Cascade(chain, heads, thresholds, dataset.classes, recipe.confidence)
+        return Cascade(chain, heads, thresholds, dataset.classes, confidence=recipe.confidence)
     x, rows = exit_features(chain, dataset, **options)
     y = dataset.targets[rows]
     if exits == "auto":
         chosen = _placed(x, y, dataset.n_outputs, recipe, seconds)
         chain, x = Chain(backbone, [chain.exits[m] for m in chosen[:-1]]), [x[m] for m in chosen]
-    heads, thresholds = fit_rows(x, y, dataset.n_outputs, recipe, seconds_of(chain), names=chain.exits)
-    return Cascade(chain, heads, thresholds, dataset.classes, recipe.confidence)
+    heads, thresholds = fit_rows(x, y, dataset.n_outputs, recipe, seconds=seconds_of(chain), names=chain.exits)
+    return Cascade(chain, heads, thresholds, dataset.classes, confidence=recipe.confidence)
 
 
 def _placed(x, y, n_classes, recipe, seconds):
@@ -97,7 +105,8 @@ def _placed(x, y, n_classes, recipe, seconds):
     return place(Judged(scores, y, recipe.confidence), seconds, recipe.max_loss)[0]
 
 
-def fit_rows(x, y, n_classes, recipe, seconds=None, *, names=None):
+def fit_rows(x: Sequence[np.ndarray], y: np.ndarray, n_classes: int, recipe: Recipe, *,
+             seconds: np.ndarray | None = None, names: Sequence[str] | None = None) -> tuple[list, np.ndarray]:
     """The classifiers' heads and thresholds (M,) from features of all exits.
 
     x: M arrays (n, d_m). y: int (n,). seconds: (M,) up to each exit, which risk needs. names: the exits'.
@@ -112,10 +121,11 @@ def fit_rows(x, y, n_classes, recipe, seconds=None, *, names=None):
         rest = np.arange(len(y))
     if recipe.rule == "paper" or recipe.scores == "cross_validated":  # line 13: retrain with all
         heads = [head(classifier(recipe.classifier, recipe.seed).fit(part, y), n_classes) for part in x]
-    return heads, thresholds_of(scores, y[rest], recipe, seconds, names)
+    return heads, thresholds_of(scores, y[rest], recipe, seconds=seconds, names=names)
 
 
-def thresholds_of(scores, y, recipe, seconds=None, names=None):
+def thresholds_of(scores: Sequence[np.ndarray], y: np.ndarray, recipe: Recipe, *,
+                  seconds: np.ndarray | None = None, names: Sequence[str] | None = None) -> np.ndarray:
     """The thresholds (M,) of a recipe from scores of rows that the classifiers have not seen, M arrays (n, C)."""
     if recipe.rule == "fixed":
         return np.array([*recipe.thresholds, -np.inf])
@@ -126,7 +136,7 @@ def thresholds_of(scores, y, recipe, seconds=None, names=None):
                           confidence=recipe.confidence, pac=recipe.certainty, names=names)
 
 
-def seconds_of(chain, batch=1, **options):
+def seconds_of(chain: Chain, batch: int = 1, **options: Any) -> np.ndarray:
     """Seconds from the start up to each exit, float64 (M,), measured (mxelm.chain.Chain.seconds)."""
     return np.cumsum(chain.seconds(batch, **options))
 
@@ -146,7 +156,7 @@ def _fit_stream(chain, dataset, recipe, options):
             kept.append(([part[~train] for part in x], rows[~train]))
     held, rest = [np.concatenate(part) for part in zip(*(x for x, _ in kept))], np.concatenate([r for _, r in kept])
     scores = [head(estimator, n_classes)(part) for estimator, part in zip(fitted, held)]
-    thresholds = thresholds_of(scores, y[rest], recipe, seconds_of(chain), chain.exits)
+    thresholds = thresholds_of(scores, y[rest], recipe, seconds=seconds_of(chain), names=chain.exits)
     if recipe.rule == "paper":
         for estimator, part in zip(fitted, held):
             estimator.partial_fit(part, y[rest])

@@ -1,4 +1,8 @@
 """Classifiers at exits: any of scikit-learn's; what is linear is computed by one product of matrices."""
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from mxelm.errors import InputError
@@ -6,7 +10,7 @@ from mxelm.errors import InputError
 NEVER = -1e30  # the score of a class that no training image was of
 
 
-def classifier(kind, seed=0):
+def classifier(kind: Any, seed: int = 0) -> Any:
     """A new scikit-learn classifier by name; any other object is cloned.
 
     "lr" (logistic regression), "rf" (random forest), "svm" (linear, one-versus-all, squared hinge) are the talk's;
@@ -27,7 +31,7 @@ def classifier(kind, seed=0):
     return made[kind]()
 
 
-def head(estimator, n_classes):
+def head(estimator: Any, n_classes: int) -> Linear | Estimator:
     """The scores of a fitted classifier as a function of features: a Linear where it is linear, else an Estimator."""
     general = Estimator(estimator, n_classes)
     count = len(estimator.classes_)
@@ -42,13 +46,13 @@ def head(estimator, n_classes):
 class Linear:
     """s(x) = Wx + b, with a softmax where the classifier tells probabilities; float32 (n, d) -> (n, C)."""
 
-    def __init__(self, W, b, probabilities=False):
+    def __init__(self, W: np.ndarray, b: np.ndarray, probabilities: bool = False) -> None:
         """W: (C, d). b: (C,); NEVER for a class that was never seen."""
         self.W, self.b = np.ascontiguousarray(W, np.float32), np.asarray(b, np.float32)
         self.probabilities = bool(probabilities)
 
     @classmethod
-    def of(cls, estimator, n_classes):
+    def of(cls, estimator: Any, n_classes: int) -> Linear:
         """The head of a fitted linear classifier; one of two classes has one row, which stands for both."""
         probabilities = hasattr(estimator, "predict_proba")
         coef, intercept = np.asarray(estimator.coef_), np.broadcast_to(estimator.intercept_, len(estimator.coef_))
@@ -59,7 +63,7 @@ class Linear:
         W[estimator.classes_], b[estimator.classes_] = coef, intercept
         return cls(W, b, probabilities)
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         scores = x @ self.W.T
         scores += self.b
         if self.probabilities:
@@ -71,10 +75,10 @@ class Linear:
 class Estimator:
     """The scores of any fitted classifier: probabilities where it has them, else its decision function."""
 
-    def __init__(self, estimator, n_classes):
+    def __init__(self, estimator: Any, n_classes: int) -> None:
         self.estimator, self.n_classes = estimator, n_classes
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         tells = "predict_proba" if hasattr(self.estimator, "predict_proba") else "decision_function"
         found = np.asarray(getattr(self.estimator, tells)(x), np.float32)
         if found.ndim == 1:
@@ -84,7 +88,8 @@ class Estimator:
         return scores
 
 
-def held_out(kind, x, y, n_classes, *, fraction=0.3, seed=0):
+def held_out(kind: Any, x: np.ndarray, y: np.ndarray, n_classes: int, *, fraction: float = 0.3,
+             seed: int = 0) -> tuple[Linear | Estimator, np.ndarray, np.ndarray]:
     """Fit on a stratified part, score the rest: (head, scores (n - K, C), held-out rows (n - K,)).
 
     fraction: 1 - delta, held out. Source: Savchenko, Algorithm 2, lines 6-7.
@@ -94,7 +99,8 @@ def held_out(kind, x, y, n_classes, *, fraction=0.3, seed=0):
     return fitted, fitted(x[rest]), rest
 
 
-def cross_validated(kind, x, y, n_classes, *, folds=3, seed=0):
+def cross_validated(kind: Any, x: np.ndarray, y: np.ndarray, n_classes: int, *, folds: int = 3,
+                    seed: int = 0) -> np.ndarray:
     """Scores (n, C) of each row by a classifier that has not seen it, over stratified folds."""
     from sklearn.model_selection import StratifiedKFold
     scores = np.empty((len(x), n_classes), np.float32)
@@ -103,7 +109,7 @@ def cross_validated(kind, x, y, n_classes, *, folds=3, seed=0):
     return scores
 
 
-def split_rows(y, fraction, seed=0):
+def split_rows(y: np.ndarray, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Rows (train, rest) of a stratified split with about `fraction` of the rows in `rest`."""
     from sklearn.model_selection import train_test_split
     try:

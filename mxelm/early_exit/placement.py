@@ -1,15 +1,21 @@
 """Where to put the exits: by measured seconds and held-out scores, not by multiplications."""
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.chain import Chain
-from mxelm.early_exit.rules import path
+from mxelm.early_exit.rules import Judged, path
 from mxelm.errors import InputError
 from mxelm.graphs import segments
 
+if TYPE_CHECKING:
+    from mxelm.backbones import Backbone
 
-def candidates(backbone, count=10):
+
+def candidates(backbone: Backbone, count: int = 10) -> tuple[Chain, np.ndarray]:
     """Layers at which one map alone crosses, `count` of them even in measured time: (chain, seconds up to each exit).
 
     seconds: float64 (M,), one image. Raises InputError for a network without such a layer.
@@ -33,7 +39,8 @@ def _alone(symbol, name):
     return first.crossings == () and rest.inputs == (first.exit,) and "FullyConnected" not in first.symbol.tojson()
 
 
-def place(judged, seconds, max_loss, *, n_exits=2, decision=0.0):
+def place(judged: Judged, seconds: np.ndarray, max_loss: float, *, n_exits: int = 2,
+          decision: float = 0.0) -> tuple[tuple[int, ...], np.ndarray, float]:
     """The early exits with the least expected time at an allowed loss: (exits, thresholds, seconds).
 
     judged: rules.Judged of held-out rows at all candidates, the last among them. seconds: (candidates,), from the start
@@ -53,7 +60,7 @@ def place(judged, seconds, max_loss, *, n_exits=2, decision=0.0):
         sets = [chosen[0], *(tuple(sorted({*chosen[0], m})) for m in range(last) if m not in chosen[0])]
 
 
-def curve(known, judged, seconds):
+def curve(known: Judged, judged: Judged, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy against mean seconds a row, two arrays, from nobody leaving to everybody at the first exit.
 
     known: rules.Judged of other rows, which lay out the path of thresholds; judged: of the rows that are scored.
@@ -63,7 +70,7 @@ def curve(known, judged, seconds):
             np.array([(judged.answers(t) == judged.y).mean() for t in family]))
 
 
-def area(seconds, accuracies):
+def area(seconds: np.ndarray, accuracies: np.ndarray) -> float:
     """Area under a curve: mean accuracy over the time, as shares of the whole network's, from the first exit's on."""
     order = np.argsort(seconds)
     times, heights = np.asarray(seconds)[order], np.maximum.accumulate(np.asarray(accuracies)[order])

@@ -1,5 +1,8 @@
 """When to leave: what an exit is sure of, and the thresholds that keep a promise about it."""
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +13,7 @@ LEVELS = 30  # thresholds tried at an exit
 _log = logging.getLogger(__name__)
 
 
-def decide(scores, t, confidence="top"):
+def decide(scores: np.ndarray, t: float, confidence: str = "top") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels (n,), confidences (n,), and whether each row leaves: confidence > t.
 
     scores: (n, C). confidence: "top" (the highest score; Savchenko, (3)), "margin" (best minus second best), or
@@ -26,7 +29,7 @@ def decide(scores, t, confidence="top"):
     return labels, top, (top > t) & (second <= t)
 
 
-def false_acceptance(scores, y, confidence="top"):
+def false_acceptance(scores: np.ndarray, y: np.ndarray, confidence: str = "top") -> tuple[np.ndarray, np.ndarray]:
     """What is accepted falsely when it exceeds a threshold: scores (n,), and whether each row counts, bool (n,).
 
     top: the highest score of another class than y's, of every row (Algorithm 2, line 10, which prints "intra-class").
@@ -40,7 +43,9 @@ def false_acceptance(scores, y, confidence="top"):
     return margins, labels != y
 
 
-def far_thresholds(scores, y, alpha, *, rule="conformal", weights="paper", confidence="top", pac=None, names=None):
+def far_thresholds(scores: Sequence[np.ndarray], y: np.ndarray, alpha: float, *, rule: str = "conformal",
+                   weights: str = "paper", confidence: str = "top", pac: float | None = None,
+                   names: Sequence[str] | None = None) -> np.ndarray:
     """A threshold for each exit from held-out scores, float64 (M,); the last is -inf, since all leave there.
 
     scores: M arrays (n, C), of the same held-out rows. alpha: the false acceptance rate of the whole. rule, weights:
@@ -57,7 +62,8 @@ def far_thresholds(scores, y, alpha, *, rule="conformal", weights="paper", confi
     return np.array([*found, -np.inf])
 
 
-def risk_thresholds(scores, y, max_loss, seconds, *, certainty=0.9, confidence="margin", seed=0):
+def risk_thresholds(scores: Sequence[np.ndarray], y: np.ndarray, max_loss: float, seconds: np.ndarray, *,
+                    certainty: float = 0.9, confidence: str = "margin", seed: int = 0) -> np.ndarray:
     """The fastest thresholds (M,) that lose at most `max_loss` against the last exit, with probability `certainty`.
 
     scores: M arrays (n, C) of the same held-out rows. seconds: (M,), from the start up to each exit. A third of the
@@ -72,7 +78,8 @@ def risk_thresholds(scores, y, max_loss, seconds, *, certainty=0.9, confidence="
     return family[max(largest_safe([others.harmed(t) for t in family], max_loss, certainty), 0)]
 
 
-def leave_at(scores, thresholds, confidence):
+def leave_at(scores: Sequence[np.ndarray], thresholds: Sequence[float],
+             confidence: str) -> tuple[np.ndarray, np.ndarray]:
     """The exit at which each row leaves and its label there, int (n,) both. scores: M arrays (n, C)."""
     exits, labels = np.full(len(scores[0]), -1), np.zeros(len(scores[0]), int)
     for m, (s, t) in enumerate(zip(scores, thresholds)):
@@ -85,47 +92,47 @@ def leave_at(scores, thresholds, confidence):
 class Judged:
     """Labels, confidences and truth of the same rows at every exit: what any thresholds would make of them."""
 
-    def __init__(self, scores, y, confidence):
+    def __init__(self, scores: Sequence[np.ndarray], y: np.ndarray, confidence: str) -> None:
         found = [decide(s, np.inf, confidence)[:2] for s in scores]
         self.labels, self.confidences = (np.array(part) for part in zip(*found))  # both (M, n)
         self.y = np.asarray(y)
 
-    def take(self, rows):
+    def take(self, rows: np.ndarray) -> Judged:
         """The same of some rows."""
         part = object.__new__(Judged)
         part.labels, part.confidences, part.y = self.labels[:, rows], self.confidences[:, rows], self.y[rows]
         return part
 
-    def of_exits(self, exits):
+    def of_exits(self, exits: Sequence[int]) -> Judged:
         """The same of some exits."""
         part = object.__new__(Judged)
         part.labels, part.confidences, part.y = self.labels[exits], self.confidences[exits], self.y
         return part
 
-    def exits(self, thresholds):
+    def exits(self, thresholds: Sequence[float]) -> np.ndarray:
         """The exit at which each row leaves, int (n,)."""
         leaves = self.confidences > np.asarray(thresholds)[:, None]
         leaves[-1] = True
         return leaves.argmax(axis=0)
 
-    def answers(self, thresholds):
+    def answers(self, thresholds: Sequence[float]) -> np.ndarray:
         """The label of each row where it leaves, int (n,)."""
         return self.labels[self.exits(thresholds), np.arange(len(self.y))]
 
-    def harmed(self, thresholds):
+    def harmed(self, thresholds: Sequence[float]) -> np.ndarray:
         """Whether the last exit has a row right and the cascade wrong, bool (n,)."""
         return (self.labels[-1] == self.y) & (self.answers(thresholds) != self.y)
 
-    def loss(self, thresholds):
+    def loss(self, thresholds: Sequence[float]) -> float:
         """Accuracy that is lost against the last exit; what the cascade alone has right counts for it."""
         return float((self.labels[-1] == self.y).mean() - (self.answers(thresholds) == self.y).mean())
 
-    def seconds(self, thresholds, seconds):
+    def seconds(self, thresholds: Sequence[float], seconds: Sequence[float]) -> float:
         """Mean seconds a row. seconds: (M,), from the start up to each exit."""
         return float(np.asarray(seconds)[self.exits(thresholds)].mean())
 
 
-def path(judged, seconds, *, net=False):
+def path(judged: Judged, seconds: Sequence[float], *, net: bool = False) -> np.ndarray:
     """Thresholds (members, M), from nobody leaving to everybody at the first exit.
 
     Each is a level bolder at one exit than the one before: at that which saves most time for what it harms (net: for

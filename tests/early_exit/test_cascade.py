@@ -28,7 +28,7 @@ def images(image_folder):
 
 def fitted(backbone, images, **recipe):
     recipe = {"rule": "fixed", "thresholds": (0.3, 0.2), "classifier": "svm", **recipe}
-    return early_exit.fit(backbone, images, EXITS, early_exit.Recipe(**recipe))
+    return early_exit.fit(backbone, images, EXITS, recipe=early_exit.Recipe(**recipe))
 
 
 def batches(cascade, images, size=32):
@@ -131,7 +131,7 @@ def test_a_classifier_with_partial_fit_sees_a_block_at_a_time(tiny_backbone, ima
             return super().partial_fit(X, y, classes=classes)
 
     recipe = early_exit.Recipe(Watched(), "paper", alpha=0.3)
-    cascade = early_exit.fit(tiny_backbone, images, EXITS, recipe, batch=8)
+    cascade = early_exit.fit(tiny_backbone, images, EXITS, recipe=recipe, batch=8)
     assert max(sizes) <= len(images) * 0.3 + 1 and sum(sizes) == 3 * len(images)
     assert cascade.answers(batches(cascade, images)).labels.shape == (len(images),)
 
@@ -142,7 +142,7 @@ def test_one_class_is_refused(tiny_backbone, images):
 
 
 def test_the_estimator_speaks_scikit_learn(tiny_backbone, images):
-    model = early_exit.EarlyExitClassifier(tiny_backbone, EXITS, rule="conformal", alpha=0.4)
+    model = early_exit.EarlyExitClassifier(backbone=tiny_backbone, exits=EXITS, rule="conformal", alpha=0.4)
     arrays = [images.image(i) for i in range(len(images))]
     names = np.array(images.classes)[images.targets]
     assert model.fit(arrays, names).score(arrays, names) > 0.6
