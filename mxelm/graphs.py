@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from mxelm.errors import InputError
@@ -44,10 +45,10 @@ def keeps_numbers(symbol: mx.sym.Symbol) -> bool:
 def cut(symbol: mx.sym.Symbol, output: str) -> mx.sym.Symbol:
     """The sub-graph of `symbol` that ends at internal output `output`: its name ("flatten_output"), or its layer's.
 
-    Of outputs that share a name the later ones are called by it with "_" behind. Raises InputError that names the
-    nearest outputs when there is no such one.
+    Of layers that share a name the later ones are called by it and "_2", "_3", and so on. Raises InputError that names
+    the nearest outputs when there is no such one.
     """
-    names = _entry_names(symbol)
+    names = entry_names(symbol)
     entry = _find_exit(symbol, names, output)
     return symbol.get_internals()[list(names).index(entry)]
 
@@ -59,6 +60,14 @@ def _require_output(symbol, names, output):
         near = difflib.get_close_matches(output, produced, n=3, cutoff=0.3) or produced[-3:]
         raise InputError(f"the network has no output {output!r}; the nearest are {', '.join(near)}: name one by cut "
                          "(--cut); `mxelm info PREFIX --outputs` lists all")
+
+
+def renamed(symbol: mx.sym.Symbol, names: dict[str, str]) -> mx.sym.Symbol:
+    """The same graph with the nodes that are keys of `names` called by its values."""
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        node["name"] = names.get(node["name"], node["name"])
+    return mx.sym.load_json(json.dumps(graph))
 
 
 def guard(heads: Iterable[mx.sym.Symbol]) -> mx.sym.Symbol:
@@ -105,7 +114,7 @@ def segments(symbol: mx.sym.Symbol, exits: Sequence[str]) -> list[Segment]:
     """
     graph = json.loads(symbol.tojson())
     nodes, heads = graph["nodes"], [tuple(head[:2]) for head in graph["heads"]]
-    names = _entry_names(symbol)
+    names = entry_names(symbol)
     ends = [*([_find_exit(symbol, names, exit)] for exit in exits), heads]
     owner = _owners(nodes, ends, names)
     reads = [(tuple(entry[:2]), number) for node, number in owner.items() for entry in nodes[node]["inputs"]]
@@ -132,14 +141,17 @@ def joined(parts: Sequence[Segment]) -> mx.sym.Symbol:
     return values[parts[-1].exit]
 
 
-def _entry_names(symbol):
-    """(node, output) -> a name of its own: what the internal output is called, lengthened where two share a name."""
+def entry_names(symbol):
+    """(node, output) -> a name of its own: what the internal output is called, numbered where several share a name."""
     internals = symbol.get_internals()
-    names = {}
-    for entry, name in zip(json.loads(internals.tojson())["heads"], internals.list_outputs()):
-        while name in names.values():
-            name += "_"
-        names[tuple(entry[:2])] = name
+    called, names = internals.list_outputs(), {}
+    taken = set(called)
+    for entry, name in zip(nodes(internals)[1], called):
+        layer, end = (name[:-len("_output")], "_output") if name.endswith("_output") else (name, "")
+        free = (f"{layer}_{number}{end}" for number in count(2))
+        names[entry] = name if name in taken else next(new for new in free if new not in called and
+                                                       new not in names.values())
+        taken.discard(name)
     return names
 
 

@@ -7,7 +7,7 @@ from mxelm.errors import FileError, InputError
 
 # The options that a work folder belongs to: with others, its shards would be of another run.
 _BELONGING = ("images", "data", "root", "split", "kind", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing",
-              "neurons", "spread", "seed", "like", "method", "interface", "batch")
+              "pooling", "neurons", "spread", "seed", "like", "method", "interface", "batch")
 
 
 def add_arguments(parser):

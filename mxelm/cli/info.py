@@ -7,6 +7,8 @@ from mxelm.errors import FileError
 
 def add_arguments(parser):
     parser.add_argument("file", metavar="FILE", help="a file, or the PREFIX of a checkpoint")
+    parser.add_argument("--outputs", action="store_true",
+                        help="of a network: what it can be cut at, each with its shape and share of the cost")
 
 
 def run(args):
@@ -18,7 +20,7 @@ def run(args):
     prefix = args.file
     for ending in ("-symbol.json", ".json"):
         prefix = prefix[:-len(ending)] if prefix.endswith(ending) else prefix
-    return _checkpoint(prefix)
+    return _network(prefix, args.outputs)
 
 
 def _container(path):
@@ -62,21 +64,28 @@ def _params(path):
             "arrays": {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}}
 
 
-def _checkpoint(prefix):
-    from mxelm import backbones
-    backbone = backbones.load(prefix, cut=None)
-    found = {"file": prefix, "kind": "checkpoint", "outputs": backbone.symbol.list_outputs(),
-             "classes": len(backbone.classes or ()), "preprocessing": backbone.preprocessing.to_json()}
-    if "elm" in backbone.source:
-        found.update(kind="predictor", elm=backbone.source["elm"])
-    return found
+def _network(prefix, outputs):
+    from mxelm.backbones.anatomy import describe
+    found = describe(prefix)
+    costs = found.pop("costs")
+    return {**found, "inner outputs": costs} if outputs else found
 
 
 def show(result):
     for name, value in result.items():
-        if isinstance(value, dict):
+        if name == "inner outputs":
+            _show_outputs(value)
+        elif isinstance(value, dict):
             print(f"{name}:")
             for inner, text in value.items():
                 print(f"  {inner}: {text if isinstance(text, str) else json.dumps(text)[:100]}")
         else:
             print(f"{name}: {value}")
+
+
+def _show_outputs(rows):
+    print("share of the cost, up to here, shape and name of each output (--cut):")
+    so_far = 0.0
+    for row in rows:
+        so_far += row["share"]
+        print(f"{row['share']:7.1%} {so_far:7.1%}  {'x'.join(map(str, row['shape'])):>14}  {row['name']}")

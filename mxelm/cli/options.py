@@ -42,8 +42,11 @@ def add_backbone(parser):
     parser.add_argument("--checkpoint", default="inception_small", metavar="PREFIX",
                         help="PREFIX of PREFIX-symbol.json and PREFIX-NNNN.params, or a known name")
     parser.add_argument("--epoch", type=int, help="the checkpoint's number, as in Inception21k-0009.params")
-    parser.add_argument("--cut", default="flatten_output", help="the internal output whose features are used")
+    parser.add_argument("--cut", default="flatten_output",
+                        help="the internal output or layer whose features are used; `mxelm info PREFIX --outputs`")
     parser.add_argument("--preprocessing", metavar="JSON", help="the network's preprocessing, if not in PREFIX.json")
+    parser.add_argument("--pooling", choices=("valid", "full"),
+                        help="how poolings round in a network of before October 2016 that does not say")
     add_ctx(parser)
 
 
@@ -63,6 +66,7 @@ def backbone_arguments(args):
     """What `add_backbone`'s options say, as arguments of `backbones.load`, JSON-able: preprocessing too, or None."""
     from mxelm.preprocessing import Preprocessing
     return {"prefix": args.checkpoint, "epoch": args.epoch, "cut": args.cut, "ctx": args.ctx,
+            "pooling_convention": args.pooling,
             "preprocessing": Preprocessing.read(args.preprocessing).to_json() if args.preprocessing else None}
 
 

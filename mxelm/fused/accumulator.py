@@ -9,7 +9,7 @@ import numpy as np
 from mxelm.errors import InputError, require_choice
 from mxelm.fused.gluon import bind_gluon
 from mxelm.fused.gram import Gram
-from mxelm.fused.symbol import bind_symbol
+from mxelm.fused.symbol import apart, bind_symbol
 from mxelm.runtime import mx
 
 Batch = namedtuple("Batch", ["data"])
@@ -106,12 +106,9 @@ class FusedAccumulator:
         require_choice("interface", interface, INTERFACES)
         if projection.n_features != backbone.n_features:
             raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
-        taken = {"W", "Y", "beta"} & set(backbone.features.list_arguments())
-        if taken:
-            raise InputError(f"{backbone.name} has a parameter called {min(taken)}, as the ELM does: rename it")
         self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
         self._shape = backbone.preprocessing.shape
-        self._sums = METHODS[method](INTERFACES[interface], backbone, projection, n_outputs, batch)
+        self._sums = METHODS[method](INTERFACES[interface], apart(backbone), projection, n_outputs, batch)
 
     def update(self, data, y, weight=None):
         """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.

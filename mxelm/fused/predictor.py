@@ -4,7 +4,7 @@ import numpy as np
 from mxelm.backbones import Backbone, load
 from mxelm.backbones.checkpoint import save_checkpoint
 from mxelm.errors import InputError
-from mxelm.fused.symbol import predictor
+from mxelm.fused.symbol import apart, predictor
 from mxelm.runtime import mx
 
 OUTPUT = "elm_output"
@@ -28,6 +28,7 @@ class Predictor:
     def of(cls, backbone, projection, beta, classes, kind="classes", details=None):
         """The predictor of a solved beta, float64 (n_neurons, n_outputs), with the leading n_neurons rows of W."""
         n_neurons, n_outputs = beta.shape
+        backbone = apart(backbone)
         symbol = predictor(backbone.features, n_neurons, n_outputs)
         arg_params, aux_params = backbone.feature_params()
         arg_params = {**arg_params, "W": mx.nd.array(projection.W[:n_neurons]),

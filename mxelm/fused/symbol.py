@@ -2,8 +2,13 @@
 
 Source: Arcada, section 3. H = tanh(XW); the graph ends in A* = HᵀH and B* = HᵀY of one batch.
 """
-from mxelm.graphs import bind
+from itertools import count
+
+from mxelm.backbones import Backbone
+from mxelm.graphs import bind, nodes, renamed
 from mxelm.runtime import mx
+
+_NAMES = {"W", "Y", "beta", "elm_projection", "elm_hidden", "elm"}
 
 
 def fuse(features, n_neurons):
@@ -52,3 +57,15 @@ def bind_symbol(backbone, projection, batch, n_outputs=None):
     arg_params, aux_params = backbone.feature_params()
     return bind(layer(backbone.features, projection.n_neurons), shapes,
                 {**arg_params, "W": mx.nd.array(projection.W)}, aux_params, ctx=backbone.ctx)
+
+
+def apart(backbone: Backbone) -> Backbone:
+    """The same Backbone under names that are not the ELM's: those of an ELM within it get a number."""
+    names = {node.name for node in nodes(backbone.features)[0]}
+    number = next(i for i in count(1) if not names & {f"{name}_{i}" for name in _NAMES})
+    new = {name: f"{name}_{number}" for name in _NAMES & names}
+    if not new:
+        return backbone
+    params = [{new.get(name, name): array for name, array in part.items()} for part in backbone.feature_params()]
+    return Backbone(backbone.name, renamed(backbone.features, new), *params, backbone.preprocessing, cut=None,
+                    classes=backbone.classes, source=backbone.source, ctx=backbone.ctx)

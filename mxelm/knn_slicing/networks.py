@@ -21,20 +21,22 @@ class TalkNetwork(mx.gluon.nn.HybridSequential):
     """3x3x32 and 3x3x64 convolutions with ReLU and 2x2 max-pooling, without padding, then dense layers.
 
     Images (batch, 1, 28, 28) -> scores (batch, 10), or the 1,600 features where there is no dense layer.
-    neurons: of the first dense layer, or None for none. pool_first: whether conv1 is pooled too.
+    neurons: of the first dense layer, or None for none. pool_first: whether conv1 is pooled too. filters: of the two
+    convolutions, for other kernels than the talk's.
     Children, in order: conv1, pool1 (where there is one), conv2, pool2, flatten, dense1, dense2.
     Source: Radu, slides on experiments; the shapes are those that give the printed parameter counts.
     """
 
-    def __init__(self, neurons: int | None, pool_first: bool, **kwargs: Any) -> None:
+    def __init__(self, neurons: int | None, pool_first: bool, filters: tuple[int, int] = (32, 64),
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        nn = mx.gluon.nn
-        flat = 64 * 5 * 5 if pool_first else 64 * 12 * 12
+        nn, (f1, f2) = mx.gluon.nn, filters
+        flat = f2 * 5 * 5 if pool_first else f2 * 12 * 12
         with self.name_scope():
-            self.conv1 = nn.Conv2D(32, 3, in_channels=1, activation="relu", prefix="conv1_")
+            self.conv1 = nn.Conv2D(f1, 3, in_channels=1, activation="relu", prefix="conv1_")
             if pool_first:
                 self.pool1 = nn.MaxPool2D(2, prefix="pool1_")
-            self.conv2 = nn.Conv2D(64, 3, in_channels=32, activation="relu", prefix="conv2_")
+            self.conv2 = nn.Conv2D(f2, 3, in_channels=f1, activation="relu", prefix="conv2_")
             self.pool2 = nn.MaxPool2D(2, prefix="pool2_")
             self.flatten = nn.Flatten(prefix="flatten_")
             if neurons:
@@ -54,12 +56,10 @@ def network(name: str) -> TalkNetwork:
 
 
 def from_kernels(kernels: Kernels) -> TalkNetwork:
-    """The "knn" network with the weights of a Kernels of the talk's size: images -> features."""
-    made = network("knn")
+    """The "knn" network with the weights of a Kernels, of any number of filters: images -> features."""
+    made = TalkNetwork(None, pool_first=True, filters=(len(kernels.conv1), len(kernels.conv2)), prefix="net_")
     made.initialize()
     for layer, weight, bias in ((made.conv1, kernels.conv1, kernels.bias1), (made.conv2, kernels.conv2, kernels.bias2)):
-        if layer.weight.shape != weight.shape:
-            raise InputError(f"the talk's network has kernels of shape {layer.weight.shape}, got {weight.shape}")
         layer.weight.set_data(mx.nd.array(weight))
         layer.bias.set_data(mx.nd.array(bias))
     return made

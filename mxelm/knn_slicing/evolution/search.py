@@ -55,7 +55,8 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(sorted(self.layers)))  # conv1 before conv2
+        layers = (self.layers,) if isinstance(self.layers, str) else self.layers
+        object.__setattr__(self, "layers", tuple(sorted(layers)))  # conv1 before conv2
         for name in ("filters", "generations", "population", "sweeps", "n_queries", "seed"):
             value = getattr(self, name)
             if value is not None:
