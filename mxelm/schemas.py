@@ -89,7 +89,7 @@ SCHEMAS = {
     "elm-state": _all(
         n_samples=_WHOLE, yty=_NUMBER, progress=_or_null(_all(done=_WHOLE, of=_WHOLE)),
         origin=_or_null(_all(
-            backbone=_all(symbol=_SHA256, params=_SHA256), cut=_or_null(_TEXT), preprocessing=_DICT, kind=_KIND,
+            backbone=_all(symbol=_TEXT, params=_TEXT), cut=_or_null(_TEXT), preprocessing=_DICT, kind=_KIND,
             projection=_all(n_neurons=_COUNT, n_features=_COUNT, seed=_WHOLE, scale=_NUMBER, sha256=_SHA256),
             classes=_NAMES, class_weight=_or_null({"type": "object", "additionalProperties": _NUMBER}),
             method=_TEXT))),

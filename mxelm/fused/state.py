@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import lapack
 
-from mxelm.containers import load_container, save_container
+from mxelm.containers import load_container, save_container, understood
 from mxelm.errors import InputError
 from mxelm.fused.gram import mirrored
 from mxelm.fused.projection import Projection
@@ -136,10 +136,17 @@ class ELMState:
     def load(cls, path):
         """Read a state; FileError names a file that is missing, damaged, or of another kind."""
         meta, arrays = load_container(path, KIND)
-        upper, _ = lapack.dtpttr(len(arrays["HtY"]), arrays["HtH_lower"], uplo="U")
-        HtH = mirrored(upper.T)
-        origin = None if meta["origin"] is None else Origin.from_json(meta["origin"])
-        return cls(HtH, arrays["HtY"], meta["n_samples"], meta["yty"], origin, arrays["samples"], meta["progress"])
+        with understood(path):
+            origin = None if meta["origin"] is None else Origin.from_json(meta["origin"])
+            HtY = arrays.take("HtY", (-1, -1 if origin is None else len(origin.classes)))
+            triangle = arrays.take("HtH_lower", (len(HtY) * (len(HtY) + 1) // 2,))
+            samples = arrays.take("samples", (-1, 16))
+            if origin is not None and (samples.dtype, len(samples)) != (np.uint8, meta["n_samples"]):
+                raise ValueError(f"it counts {meta['n_samples']} samples and names {len(samples)}")
+            if not (np.isfinite(HtY).all() and np.isfinite(triangle).all() and np.isfinite(meta["yty"])):
+                raise ValueError("its sums are not finite")
+            upper, _ = lapack.dtpttr(len(HtY), triangle, uplo="U")
+        return cls(mirrored(upper.T), HtY, meta["n_samples"], meta["yty"], origin, samples, meta["progress"])
 
 
 def merge(states, union_classes=False):

@@ -4,9 +4,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mxelm.errors import FileError, InputError
+from mxelm.containers import load_container, save_container
+from mxelm.errors import FileError, InputError, MxelmError
 from mxelm.fused import ELMState, Projection
-from mxelm.fused.state import Origin, merge, sorted_digests
+from mxelm.fused.state import KIND, Origin, merge, sorted_digests
 from mxelm.preprocessing import Preprocessing
 
 L, C = 9, 3
@@ -149,3 +150,24 @@ def test_union_of_classes_adds_columns_without_images():
 def test_the_same_sample_twice_in_one_state_is_refused():
     with pytest.raises(InputError, match="occur twice"):
         digests(["p", "q", "p"])
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda meta, arrays: arrays.pop("samples"), "no array samples"),
+    (lambda meta, arrays: arrays.update(HtH_lower=arrays["HtH_lower"][:-1]), "HtH_lower is float64"),
+    (lambda meta, arrays: arrays.update(HtY=arrays["HtY"][:, :1]), "HtY is float64"),
+    (lambda meta, arrays: arrays.update(HtY=arrays["HtY"] * np.nan), "not finite"),
+    (lambda meta, arrays: arrays.update(samples=arrays["samples"].astype("i4")), "names"),
+    (lambda meta, arrays: meta.update(n_samples=99), "counts 99 samples and names"),
+    (lambda meta, arrays: meta.update(n_samples=-1), "n_samples: -1 is less than"),
+    (lambda meta, arrays: meta["origin"].pop("kind"), "'kind' is a required property"),
+    (lambda meta, arrays: meta["origin"]["projection"].update(n_neurons="many"), "n_neurons: 'many' is not"),
+    (lambda meta, arrays: meta["origin"].update(preprocessing={}), "input_shape")])
+def test_odd_content_under_a_right_checksum_is_refused(tmp_path, change, said):
+    path = tmp_path / "a.state"
+    state(0, ["a", "b"]).save(path)
+    meta, arrays = load_container(path, KIND)
+    change(meta, arrays)
+    save_container(path, KIND, meta, arrays)
+    with pytest.raises(MxelmError, match=said):
+        ELMState.load(path)
