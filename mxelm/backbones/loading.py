@@ -45,7 +45,7 @@ def resolve(prefix):
             return str(candidate)
     if os.path.isfile(prefix):
         raise FileError(f"{prefix} is a file and no prefix of a checkpoint: `mxelm info {prefix}` tells what it is")
-    if os.sep in prefix:
+    if os.sep in prefix or os.path.isfile(f"{prefix}-symbol.json"):
         stored.params_path(prefix)  # says what is missing
     raise FileError(f"there is no checkpoint {prefix}, neither as a path nor by that name in "
                     f"{', '.join(str(folder) for folder in looked)}; `mxelm fetch` lists what can be fetched")

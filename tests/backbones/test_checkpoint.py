@@ -327,7 +327,9 @@ def test_parameters_of_another_number_are_no_part_of_what_is_recorded(prefix):
     assert not verify(prefix)["problems"] and verify(prefix)["files"][1]["expected"] is None
 
 
-def test_parameters_under_another_name_are_named(prefix):
+def test_parameters_under_another_name_are_named(prefix, tmp_path, monkeypatch):
     os.rename(f"{prefix}-0000.params", f"{prefix}-cc729d95.params")
-    with pytest.raises(FileError, match="net-cc729d95.params is there: rename it to net-0000.params"):
-        load(prefix)
+    monkeypatch.chdir(tmp_path)
+    for name in (prefix, "net"):
+        with pytest.raises(FileError, match="net-cc729d95.params is there: rename it to net-0000.params"):
+            load(name)

@@ -30,9 +30,10 @@ def test_children():
     assert list(networks.network("knn")._children) == ["conv1", "pool1", "conv2", "pool2", "flatten"]
 
 
-def test_kernels_there_and_back():
-    bank = banks.random(0)
-    bank = bank.replace(bias1=np.arange(32) / 100, bias2=np.arange(64) / 100)
+@pytest.mark.parametrize("filters", [(32, 64), (4, 6)])
+def test_kernels_there_and_back(filters):
+    bank = banks.random(0, filters)
+    bank = bank.replace(bias1=np.arange(filters[0]) / 100, bias2=np.arange(filters[1]) / 100)
     made = networks.from_kernels(bank)
     assert all(np.array_equal(getattr(banks.backprop(made), name), getattr(bank, name))
                for name in ("conv1", "bias1", "conv2", "bias2"))
@@ -44,5 +45,3 @@ def test_kernels_there_and_back():
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="no network '12'"):
         networks.network("12")
-    with pytest.raises(InputError, match="shape \\(32, 1, 3, 3\\), got \\(4, 1, 3, 3\\)"):
-        networks.from_kernels(banks.random(0, (4, 6)))
