@@ -141,7 +141,7 @@ def joined(parts: Sequence[Segment]) -> mx.sym.Symbol:
     return values[parts[-1].exit]
 
 
-def entry_names(symbol):
+def entry_names(symbol: mx.sym.Symbol) -> dict[tuple[int, int], str]:
     """(node, output) -> a name of its own: what the internal output is called, numbered where several share a name."""
     internals = symbol.get_internals()
     called, names = internals.list_outputs(), {}
