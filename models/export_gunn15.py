@@ -23,15 +23,9 @@ def main(argv=None):
     parser.add_argument("state", type=Path, help="the training's checkpoint; its finished seed has the same name")
     parser.add_argument("--data", help="folder of CIFAR-10 (default: MXELM_DATA and the cache)")
     args = parser.parse_args(argv)
-<<<<<<< HEAD
-    figures = read_json(args.work / "plain-0.figures.json")
-    network = gunn.gunn15(3, head="plain", momentum=0.9)
-    load_parameters(network, args.work / "plain-0.state")
-=======
     figures = read_json(SEEDS / f"{args.state.stem}.json")["figures"]
-    network = gunn.gunn15(3, "plain", momentum=0.9)
+    network = gunn.gunn15(3, head="plain", momentum=0.9)
     load_parameters(network, args.state)
->>>>>>> b0f1a98 (Tests of lessons and benchmarks at their smallest; docs name the commands; the exported GUNN knows its seed)
     classes = data.load("cifar10", root=args.data, split="train").classes[:3]
     source = {"source": "experiments/gunn.py plain --seeds 0, on 5,000 of CIFAR-10's training images",
               "licence": "Apache-2.0", "cifar10_3class_test_accuracy": figures["test3000"]}

@@ -31,8 +31,8 @@ def test_one_seed_evolves_and_judges_both_ends(lesson, lab):
 @pytest.mark.parametrize("run, on_test", [("cma", False), ("cma_on_test", True)])
 def test_a_search_sees_no_test_image_but_where_it_says_so(lesson, monkeypatch, run, on_test):
     seen = []
-    monkeypatch.setattr(lesson, "KernelFitness", lambda images, labels, *rest: seen.append((images, labels)))
-    monkeypatch.setattr(lesson, "evolve", lambda start, fitness, queries, validation, *rest, **plan: seen.append(
+    monkeypatch.setattr(lesson, "KernelFitness", lambda images, labels, *rest, **options: seen.append((images, labels)))
+    monkeypatch.setattr(lesson, "evolve", lambda start, fitness, queries, validation, **plan: seen.append(
         (queries, validation)))
     train = np.arange(30_000), np.zeros(30_000)
     test = -1 - np.arange(10_000), np.zeros(10_000)
