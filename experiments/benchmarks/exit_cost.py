@@ -10,6 +10,7 @@ the cascades that seed 0 of experiments/early_exit.py has left in the same --wor
 """
 import re
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from mxelm.runtime import seed as seed_mxnet
 OTHER_TASKS = re.compile("voc|coco|citys|ade|kinetics|sthsth|something|hmdb|ucf|mhp|fashion|custom|ssd|yolo|rcnn|pose|"
                          "siam|smot|i3d|slowfast|r2plus1d|p3d|c3d|center_net|monodepth|deeplab|fcn|psp|icnet|danet")
 RUNS = {
-    "cut": {"exits": 2, "size": 96},  # pixels, where the network takes them; else 224
+    "cut": {"exits": 2, "size": 96, "minutes": 10},  # pixels, where the network takes them, else 224; shallow ones first
     "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
@@ -51,8 +52,12 @@ def one_seed(run, settings, seed, lab):
 def cut_everywhere(settings, seed, lab):
     """Largest relative differences of a chain to the whole network, by name; and why the others could not be built."""
     names = [name for name in gluoncv.model_zoo.get_model_list() if not OTHER_TASKS.search(name)]
-    fused, bound_alike, failed = {}, [], {}
+    names.sort(key=lambda name: max(map(int, re.findall(r"\d+", name.partition(".")[0])), default=0))
+    fused, bound_alike, failed, start = {}, [], {}, time.monotonic()
     for name in tqdm(names[:6] if lab.quick else names, desc="zoo"):
+        if time.monotonic() - start > 60 * settings["minutes"]:
+            failed[name] = f"not tried within {settings['minutes']} minutes"
+            continue
         rng = np.random.default_rng([seed, len(fused)])
         try:
             network = random_network(name, settings["size"], seed)
