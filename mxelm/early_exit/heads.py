@@ -22,7 +22,7 @@ def classifier(kind: Any, seed: int = 0) -> Any:
     from sklearn.svm import LinearSVC
     if not isinstance(kind, str):
         return clone(kind)
-    made = {"lr": lambda: LogisticRegression(C=100, max_iter=100, tol=1e-3),
+    made = {"lr": lambda: LogisticRegression(C=100, max_iter=60, tol=1e-6),
             "rf": lambda: RandomForestClassifier(100, max_features="log2", random_state=seed),
             "svm": lambda: LinearSVC(dual=True, tol=1e-2, random_state=seed),
             "ridge": lambda: RidgeClassifier(alpha=0.1)}
