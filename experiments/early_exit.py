@@ -256,7 +256,14 @@ def lesson(lab):
     times, accurate = curve(Judged(scores, aside, "margin"), Judged(judged, y_test, "margin"), seconds)
     plots.curves(lab.work / "early_exit.png", {"digits": (100 * times / times[0], 100 * accurate)},
                  xlabel="time, % of the whole network", ylabel="accuracy, %")
-    print(f"\n    accuracy against time: {lab.work / 'early_exit.png'}")
+    some = test.take(np.arange(0, len(test), len(test) // 12)[:12])
+    cascade = early_exit.Cascade(chain, [m[0] for m in made], chosen["paper"], test.classes)
+    found = cascade.answers(some.module_iter(12, chain.backbone.preprocessing, labels=False))
+    above = [*(f" > {t:.2f}" for t in cascade.thresholds[:-1]), ""]
+    captions = [f"{test.classes[label]} at exit {m + 1}\n{sure:.2f}{above[m]}"
+                for label, m, sure in zip(found.labels, found.exits, found.confidences)]
+    plots.gallery(lab.work / "images.png", [some.image(i) for i in range(12)], captions)
+    print(f"\n    accuracy against time: {lab.work / 'early_exit.png'}; where images left: {lab.work / 'images.png'}")
 
 
 if __name__ == "__main__":
