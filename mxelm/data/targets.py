@@ -1,5 +1,6 @@
 """What the cells beside a list of images mean: classes as they are named, several 0/1 labels, or quantities."""
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Optional, Union
 
@@ -56,7 +57,8 @@ def _classes(rows, values, place):
     if numeric:
         _refuse([not value.is_integer() for value, in values], rows, place,
                 "is no class (quantities need kind='regression')")
-    cells = [_whole(cell, value) if numeric else str(cell).strip() for (cell,), (value,) in zip(rows, values)]
+    cells = [_whole(cell, value) if numeric else unicodedata.normalize("NFC", str(cell).strip())
+             for (cell,), (value,) in zip(rows, values)]
     classes = sorted(set(cells), key=(lambda name: (float(name), name)) if numeric else natural)
     number = {name: i for i, name in enumerate(classes)}
     return np.array([number[cell] for cell in cells], np.int64), classes

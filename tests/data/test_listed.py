@@ -39,6 +39,7 @@ def test_root_is_where_the_paths_start(tmp_path):
     ("p,y\na,9007199254740993\nb,9007199254740992\n", "classes", ["9007199254740992", "9007199254740993"], [1, 0]),
     ("p,y\na,1\nb,-1\nc,+1\n", "classes", ["-1", "1"], [1, 0, 1]),
     ("p,y\na,1\nb,cat\nc,1.0\n", "classes", ["1", "1.0", "cat"], [0, 2, 1]),
+    ("p,y\na,Caf\u00e9\nb,Cafe\u0301\n", "classes", ["Caf\u00e9"], [0, 0]),
     ("p,y\na,1_000\nb,2_000\n", "classes", ["1_000", "2_000"], [0, 1]),
     ("p,y\na,3.5\nb,4.0\n", "regression", ["y"], [[3.5], [4]]),
     ("p,age\na,-1.5\nb,2\n", "regression", ["age"], [[-1.5], [2]]),
