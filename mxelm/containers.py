@@ -12,7 +12,7 @@ import numpy as np
 
 from mxelm.archives import open_stored
 from mxelm.errors import FileError, MxelmError
-from mxelm.files import atomic_write
+from mxelm.files import atomic_write, open_bytes
 from mxelm.schemas import check
 
 CONTAINER_VERSION = 1
@@ -100,7 +100,7 @@ def understood(path: str | os.PathLike) -> Iterator[None]:
 def _opened_container(path):
     """The zip file at `path`; whatever goes wrong while it is read becomes a FileError."""
     try:
-        with open_stored(path, path) as file:
+        with open_bytes(path) as content, open_stored(content, path) as file:
             yield file
     except FileError:
         raise

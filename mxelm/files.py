@@ -13,7 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mxelm.errors import FileError
 
@@ -168,21 +168,28 @@ def parse_json(content: bytes, path: str | os.PathLike) -> Any:
         raise FileError(f"{path} is not a JSON file that is of use here: it is nested too deeply") from None
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The content of a file, or of a pipe that is being written; FileError names what cannot be read.
+@contextlib.contextmanager
+def open_bytes(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file, or a pipe that is being written, opened to be read; FileError for a device, which may never end.
 
-    A pipe without a writer is empty: nobody waits for it. Devices, which may never end, are refused.
+    A pipe without a writer is empty: nobody waits for it.
     """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise FileError(f"cannot read {path}: it is no file")
+        os.set_blocking(file.fileno(), True)
+        yield file
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of what `open_bytes` opens; FileError names what cannot be read."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                raise FileError(f"cannot read {path}: it is no file")
-            os.set_blocking(file.fileno(), True)
+        with open_bytes(path) as file:
             return file.read()
+    except FileError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, or that is not UTF-8
-        if isinstance(error, FileError):
-            raise
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 

@@ -171,3 +171,10 @@ def test_compressed_or_overlapping_members_are_not_read(tmp_path, container):
         with pytest.raises(FileError, match="members are compressed or longer"):
             containers.load_container(path, "test")
         assert containers.container_kind(path) is None
+
+
+def test_nobody_waits_for_a_container_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.state")
+    with pytest.raises(FileError, match=r"a\.state"):
+        containers.load_container(tmp_path / "a.state", "test")
+    assert containers.container_kind(tmp_path / "a.state") is None

@@ -1,4 +1,6 @@
 """How good a predictor is on a set: accuracy and confusion for classes, squared error otherwise."""
+import unicodedata
+
 import numpy as np
 from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
 
@@ -14,7 +16,7 @@ def evaluate(predictor, dataset, skip_bad=False, progress=False):
     confusion matrix are true classes, columns predicted ones.
     Raises InputError for a class the predictor does not know.
     """
-    names = list(predictor.classes)
+    names = [unicodedata.normalize("NFC", name) for name in predictor.classes]
     unknown = [name for name in dataset.classes if name not in names]
     if unknown or dataset.kind != predictor.kind:
         raise InputError(f"the model was trained on {predictor.kind} {names[:5]}..., the set {dataset.name} has "
