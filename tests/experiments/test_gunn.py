@@ -89,7 +89,7 @@ def test_the_report_s_one_scalar_and_published_labels(small, lab):
 @pytest.mark.parametrize("epochs, sizes", [(6, [16, 16, 24, 24, 32, 32]), (2, [24, 32]), (1, [32])])
 def test_images_grow_and_the_last_epoch_sees_them_whole(epochs, sizes):
     images = data.load("digits").take(np.arange(20))
-    loader = training.Growing(images, 10, tasks.PER_CHANNEL, [16, 24, 32], epochs, shuffle=1,
+    loader = training.Growing(images, 10, tasks.PER_CHANNEL, sizes=[16, 24, 32], epochs=epochs, shuffle=1,
                               augment=training.flip_and_crop)
     assert len(loader) == 2 and ["'pad': 2" in loader.identity[0]["augmentation"], "'pad': 4" in
                                  loader.identity[2]["augmentation"]] == [True, True]

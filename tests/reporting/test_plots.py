@@ -102,3 +102,11 @@ def test_a_gallery_shows_each_image_below_its_caption(tmp_path):
     assert (tmp_path / "gallery.png").stat().st_size > 1000
     with pytest.raises(InputError, match="a caption for each image and one image or more, got 8 images and 1 captions"):
         plots.gallery(tmp_path / "gallery.png", images, ["one"])
+
+
+def test_banks_of_kernels(tmp_path):
+    rng = np.random.default_rng(0)
+    plots.kernels(tmp_path / "k.png", {"before": rng.normal(size=(40, 3, 3)), "after": rng.normal(size=(5, 3, 3))})
+    assert (tmp_path / "k.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="no bank of kernels"):
+        plots.kernels(tmp_path / "k.png", {})

@@ -24,3 +24,8 @@ def test_what_cannot_be_is_refused():
         mcnemar(np.ones(3, bool), np.ones(4, bool))
     with pytest.raises(InputError, match="bool arrays"):
         mcnemar(np.ones(3), np.ones(3, bool))
+
+
+def test_the_spread_of_seeds():
+    from mxelm.reporting.statistics import spread
+    assert spread([1.0]) is None and spread([]) is None and spread([1, 3]) == pytest.approx(2 ** 0.5)
