@@ -5,8 +5,9 @@
     python experiments/benchmarks/exit_cost.py ms         milliseconds an image of the lines of the lesson's tables
 
 `cut` builds what can be built offline, at random weights, and compares the chain with the whole network bound without
-fusion, once fused and once not. `speed` and `ms` run everything in turn, A B A B ..., and compare medians; `ms` needs
-the cascades that seed 0 of experiments/early_exit.py has left in the same --work.
+fusion, once fused and once not. `speed` and `ms` run all in turn, A B A B ..., and compare medians of CPU-seconds
+(set OMP_NUM_THREADS=1: a busy machine then changes nothing); `ms` needs the cascades that seed 0 of
+experiments/early_exit.py has left in the same --work.
 """
 import re
 import sys
@@ -40,7 +41,7 @@ RUNS = {
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
               "batches": [1, 32], "rounds": 5, "leaving": 0.4},  # share of the rows at each exit
-    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 40, "rounds": 2},
+    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 30, "rounds": 3},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
 
@@ -109,7 +110,7 @@ def speed(settings, seed, lab):
             kept = [round(batch * (1 - settings["leaving"]) ** passed) for passed in (1, 2)]
             taken = in_turn({"whole": partial(run, whole, x), "chain": partial(run, chain, x),
                              "gluon": partial(run, gluon, x), "dropping": partial(run, chain, x, kept)},
-                            settings["rounds"], f"{short}, batch {batch}")
+                            settings["rounds"], f"{short}, batch {batch}", clock=time.process_time)
             figures["overhead"][f"{short}.b{batch}"] = taken["chain"] / taken["whole"]
             figures["gluon"][f"{short}.b{batch}"] = taken["gluon"] / taken["chain"]
         seconds = chain.seconds(batch)
@@ -147,7 +148,7 @@ def milliseconds(settings, seed, lab):
                 lines[f"{kind}.{where}"] = early_exit.Cascade(chain, made, t, cascades["placed"].classes)
         images = [one.asnumpy() for one in test_images(recipe, chain.backbone, settings["images"], lab)]
         taken = in_turn({line: partial(answer_all, cascade, images) for line, cascade in lines.items()},
-                        settings["rounds"], name)
+                        settings["rounds"], name, clock=time.process_time)
         found[name] = {line: 1000 * seconds / len(images) for line, seconds in taken.items()}
     return found
 
@@ -175,7 +176,7 @@ def decision_us(batch):
         for _ in range(200):
             decide(linear(features_at(maps)), 0.5, "margin")
 
-    return 1e6 * in_turn({"one": one}, 5)["one"] / 200 / batch
+    return 1e6 * in_turn({"one": one}, 5, clock=time.process_time)["one"] / 200 / batch
 
 
 def rows(run, settings, seeds, lab):
