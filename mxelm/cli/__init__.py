@@ -29,6 +29,7 @@ COMMANDS = {
     "info": "what a file is: a checkpoint, a predictor, a state, an engine, a .params file",
     "env": "versions, what is missing and how to get it, data and weights at hand",
     "convert": "a classifier in an ONNX file becomes a checkpoint: PyTorch's weights, to train on",
+    "export": "a predictor, checkpoint or small engine as an ONNX model, to run without MXNet",
     "fetch": "get known weights or a known data set",
     "verify": "check a checkpoint's files, names, shapes and hashes",
     "report": "build RESULTS.md from the results of the experiments",

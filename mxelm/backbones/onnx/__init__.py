@@ -6,7 +6,7 @@ import importlib
 
 from mxelm.errors import EnvironmentProblem
 
-_HOMES = {"convert": "converting", "Converted": "converting", "difference": "agreement", "export": "exporting"}
+_HOMES = {"convert": "converting", "Converted": "converting", "export": "exporting"}
 
 __all__ = list(_HOMES)
 
@@ -14,11 +14,16 @@ __all__ = list(_HOMES)
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'mxelm.backbones.onnx' has no attribute {name!r}")
+    require_onnx()
+    return getattr(importlib.import_module(f"mxelm.backbones.onnx.{_HOMES[name]}"), name)
+
+
+def require_onnx():
+    """Raise EnvironmentProblem where the onnx package is not installed."""
     try:
         importlib.import_module("onnx.reference")
     except ImportError as error:
         raise EnvironmentProblem(f"ONNX is not at hand ({error}): pip install 'mxelm[onnx]'") from None
-    return getattr(importlib.import_module(f"mxelm.backbones.onnx.{_HOMES[name]}"), name)
 
 
 def __dir__():

@@ -25,7 +25,7 @@ def session(model, threads=None):
     if onnxruntime is None:
         raise EnvironmentProblem("onnxruntime is not installed: pip install 'mxelm[onnx]'")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     if threads:
         options.intra_op_num_threads = threads

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from mxelm.backbones.onnx.operators import TABLE
 from mxelm.backbones.onnx.operators.elementwise import POINTWISE
-from mxelm.backbones.onnx.values import BATCH, Node, Unsupported, Value
+from mxelm.backbones.onnx.values import BATCH, Node, Parameters, Unsupported, Value, spread
 from mxelm.errors import FileError, InputError
 from mxelm.runtime import mx
 
@@ -26,13 +26,13 @@ class Graph:
     """A model as a Symbol: `outputs` (Values), `arg_params` and `aux_params` (name -> float32 array).
 
     model: onnx.ModelProto. inputs: dict of name -> Value (see `variable`); every other input of the model must be in
-    `constants`, dict of name -> array. static_batch: what the model itself says for the batch.
+    `constants`, dict of name -> array. static_batch: the batch that the model fixes, or None.
     marked: name of an edge, no map, whose layer is to be called "flatten".
     Raises InputError that names every node that is not supported, with its operator, opset and the reason.
     """
 
-    def __init__(self, model, inputs, constants=None, static_batch=1, marked=None):
-        self.arg_params, self.aux_params = {}, {}
+    def __init__(self, model, inputs, constants=None, static_batch=None, marked=None):
+        self.arg_params, self.aux_params = Parameters(), Parameters()
         self.static_batch = static_batch
         self._opset = opset_of(model)
         self._model, self._graph = model, model.graph
@@ -139,13 +139,23 @@ class Graph:
     # shapes
 
     def _with_batch(self, node, inputs):
-        """A target shape with the model's own batch in it, freed."""
-        if node.op_type != "Reshape" or self._batch is None:
+        """The inputs with the batch that the model itself fixes freed in them: in a target shape, in what is joined."""
+        if self._batch is None:
             return inputs
-        target = _target(inputs[0].shape, _reshape_target(node, inputs), self.static_batch,
-                         _attribute(node, "allowzero", 0))
-        constant = Value("", (len(target),), 7, constant=np.array(target, np.int64))
-        return [inputs[0], constant]
+        if node.op_type == "Reshape":
+            target = _target(inputs[0].shape, _reshape_target(node, inputs), self.static_batch,
+                             _attribute(node, "allowzero", 0))
+            return [inputs[0], Value("", (len(target),), onnx.TensorProto.INT64, constant=np.array(target, np.int64))]
+        if node.op_type == "Concat" and _attribute(node, "axis") and any(BATCH in v.shape[:1] for v in inputs):
+            return [self._spread(value) if value.shape[0] == 1 else value for value in inputs]
+        return inputs
+
+    def _spread(self, value):
+        """A value of one row as one with a row for each image."""
+        shape = (BATCH, *value.shape[1:])
+        if value.constant is not None:
+            return replace(value, shape=shape, constant=np.broadcast_to(value.constant, shape))
+        return replace(value, shape=shape, symbol=spread(value.symbol, self._batch), origin=None)
 
     def _infer(self, node, inputs, used):
         """Shapes and element types of the outputs; None for what nothing needs."""
@@ -184,18 +194,38 @@ def opset_of(model):
 
 
 def _target(old, target, static_batch, allowzero):
-    """A Reshape's output shape: 0 copies, -1 takes the rest, the model's own batch becomes the free one."""
+    """A Reshape's output shape: 0 copies, -1 takes the rest; where the model fixes the batch, it is freed again.
+
+    For that the target is worked out as the model has it, and BATCH put into the axis that begins where the batch did.
+    """
+    free = _resolved(old, target, allowzero)
+    if free and not static_batch:
+        return free
+    fixed = static_batch or 1  # some exporters fix the batch of their example within, and call it free
+    there = [_fixed(n, fixed) for n in old]
+    wanted = _resolved(there, [_fixed(n, fixed) for n in target], allowzero)
+    if wanted is None:
+        raise Unsupported(f"{_shown(old)} cannot take the shape {_shown(target)}")
+    if there == list(old):
+        return wanted
+    axis = next(i for i, n in enumerate(old) if n % BATCH == 0)
+    for i, n in enumerate(wanted):
+        if math.prod(wanted[:i]) == math.prod(there[:axis]) and n % fixed == 0:
+            return (*wanted[:i], n // fixed * BATCH, *wanted[i + 1:])
+    raise Unsupported("it mixes images of a batch")
+
+
+def _resolved(old, target, allowzero):
+    """The target without 0 and -1, None where it does not hold as many numbers as `old`."""
     target = [old[i] if n == 0 and not allowzero else n for i, n in enumerate(target)]
     rest, of = math.prod(n for n in target if n != -1), math.prod(old)
-    if target and target[0] != -1 and BATCH not in target and of % BATCH == 0 and target[0] % static_batch == 0 and (
-            -1 in target or rest * BATCH == of * static_batch):
-        target[0] = target[0] // static_batch * BATCH
-        rest = math.prod(n for n in target if n != -1)
     if -1 in target and rest and of % rest == 0:
         target[target.index(-1)] = of // rest
-    if math.prod(target) != of:
-        raise Unsupported(f"{_shown(old)} cannot take the shape {_shown(target)}")
-    return tuple(target)
+    return tuple(target) if math.prod(target) == of else None
+
+
+def _fixed(n, batch):
+    return n // BATCH * batch if n > 0 and n % BATCH == 0 else n
 
 
 def _shown(shape):

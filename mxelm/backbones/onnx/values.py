@@ -34,8 +34,8 @@ class Value:
 class Node:
     """A node as operator functions see it: its attributes, its inputs as symbols or constants, their shapes.
 
-    params: dict of name -> float32 array, to which constants are added that become parameters; aux: the same for
-    running statistics. outputs: shapes of the outputs. used: for each output whether anything needs it.
+    params: Parameters, to which constants are added that are weights; aux: the same for running statistics.
+    outputs: shapes of the outputs. used: for each output whether anything needs it.
     batch: a symbol whose first axis is the batch, or None. opset: int.
     """
 
@@ -100,24 +100,29 @@ class Node:
             if array.shape[0] != BATCH or (array != array[:1]).any():
                 raise Unsupported("its constants differ from image to image")
             return spread(self.parameter(f"{name}_row", array[:1]), self.batch)
-        name = self._free_name(name, array)
-        self.params[name] = array
-        return mx.sym.var(name, shape=array.shape, dtype=dtype)
+        return self.params.variable(name, array, taken=self.aux, dtype=dtype)
 
     def statistic(self, name, array):
         """The same for a running statistic, which MXNet keeps apart."""
-        name = self._free_name(name, array, self.aux)
-        self.aux[name] = np.asarray(array, np.float32)
-        return mx.sym.var(name)
+        return self.aux.variable(name, np.asarray(array, np.float32), taken=self.params)
 
-    def _free_name(self, name, array, among=None):
-        among = self.params if among is None else among
-        other = self.aux if among is self.params else self.params
-        candidate, count = name, 0
-        while candidate in other or candidate == "data" or not _same(among.get(candidate), array):
+
+class Parameters(dict):
+    """name -> float32 array, and one variable for each: two of one name would be two arguments to MXNet."""
+
+    def __init__(self):
+        super().__init__()
+        self._variables = {}
+
+    def variable(self, name, array, *, taken, dtype=None):
+        """The variable of this value, under this name or one made of it that nothing else has."""
+        free, count = name, 0
+        while free in taken or free == "data" or not _same(self.get(free), array):
             count += 1
-            candidate = f"{name}_{count}"
-        return candidate
+            free = f"{name}_{count}"
+        if free not in self:
+            self[free], self._variables[free] = array, mx.sym.var(free, shape=array.shape, dtype=dtype)
+        return self._variables[free]
 
 
 def _same(there, array):
@@ -136,11 +141,11 @@ def reshape(symbol, old, new):
     new = tuple(new) or (1,)
     if tuple(old or (1,)) == new:
         return symbol
-    codes, free = [], BATCH in old
+    codes, free = [], any(n and n % BATCH == 0 for n in old)
     for axis, n in enumerate(new):
-        if free and n == BATCH and axis == 0 and old[0] == BATCH:
+        if axis == 0 and n == BATCH == old[0]:
             codes.append(0)
-        elif free and n % BATCH == 0:
+        elif free and n and n % BATCH == 0:
             codes.append(-1)
         else:
             codes.append(n)

@@ -19,10 +19,7 @@ def _transpose(node):
 
 
 def _concat(node):
-    axis = node.attribute("axis", 1) % len(node.outputs[0])
-    parts = [spread(symbol, node.batch) if shape[0] == 1 != node.outputs[0][0] and axis else symbol
-             for symbol, shape in zip(node.symbols, map(node.shape, range(len(node.inputs))))]
-    return mx.sym.concat(*parts, dim=axis)
+    return mx.sym.concat(*node.symbols, dim=node.attribute("axis", 1) % len(node.outputs[0]))
 
 
 def _split(node):
