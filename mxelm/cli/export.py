@@ -2,7 +2,7 @@
 
 
 def add_arguments(parser):
-    parser.add_argument("model", metavar="MODEL", help="PREFIX of a predictor or checkpoint, a known name, or an engine")
+    parser.add_argument("model", metavar="MODEL", help="PREFIX of a predictor or checkpoint, or an engine")
     parser.add_argument("out", metavar="OUT.onnx", help="the model to write")
     parser.add_argument("--cut", metavar="OUTPUT", help="export the features at this output instead of the scores")
 

@@ -127,9 +127,9 @@ def _difference(path, image, preprocessing, symbol, args, aux):
 def _scores(session, image, batch):
     """onnxruntime's scores of a batch (n, channels, height, width)."""
     told = session.get_inputs()[0].type
-    kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(told, np.float32)
+    kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
     fed = batch.transpose(0, 2, 3, 1) if image.channels_last else batch
-    return session.run(None, {image.name: fed.astype(kind)})[0]
+    return session.run(None, {image.name: fed.astype(kinds.get(told, np.float32))})[0]
 
 
 def _require_agreement(found, model):

@@ -37,7 +37,7 @@ class Graph:
         self._opset = opset_of(model)
         self._model, self._graph = model, model.graph
         self._values, self._problems = {"": None}, []
-        self._batch, self._naming = None, _Naming({"data", "flatten"} if marked else {"data"})
+        self._batch, self._naming = None, _Naming({"data", "flatten"})
         self._marked = marked
         for name, value in inputs.items():
             self._values[name] = value

@@ -10,8 +10,8 @@ from mxelm.errors import InputError
 class Layer:
     """A node of a Symbol as these functions see it.
 
-    node: mxelm.graphs.Node. model: the writing.Model. inputs: names of edges. shapes, outputs: shapes of inputs and outputs, BATCH for the
-    free axis. arrays: the inputs that are constants, as arrays, None for the others.
+    node: mxelm.graphs.Node. model: the writing.Model. inputs: names of edges. shapes, outputs: of inputs and outputs,
+    BATCH for the free axis. arrays: the inputs that are constants, as arrays, None for the others.
     """
 
     def __init__(self, node, model, inputs, arrays, shapes, outputs):
