@@ -12,7 +12,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 from tiny_network import tiny_params, tiny_symbol  # noqa: E402
 
-from mxelm import backbones, fused, gunn  # noqa: E402
+from mxelm import backbones, fused  # noqa: E402
 from mxelm.backbones.onnx import agreement, convert, export, exporting  # noqa: E402
 from mxelm.errors import InputError  # noqa: E402
 from mxelm.knn_slicing.deskew import deskew  # noqa: E402
@@ -104,8 +104,7 @@ def test_pads_before_a_convolution_become_its_own():
 
 
 def test_a_gunn_network_leaves_with_its_kernels_computed(tmp_path):
-    network = gunn.gunn15(3)
-    backbone = backbones.from_block(network, Preprocessing((32, 32)), name="gunn")
+    backbone = backbones.load(ROOT / "models" / "gunn15_3class", cut=None)
     assert export(backbone, tmp_path / "gunn.onnx") < 1e-4
 
 
