@@ -138,7 +138,7 @@ def light_difference(path):
     wanted = agreement.session(model.SerializeToString()).run(None, {image.name: batch})[0]
     args, aux = ({name: mx.nd.array(array) for name, array in part.items()}
                  for part in (graph.arg_params, graph.aux_params))
-    return agreement.difference(agreement.forward(symbol, args, aux, batch, context())[-1], wanted)
+    return agreement.difference(agreement.forward(symbol, args, aux, batch)[-1], wanted)
 
 
 def drawn(model, seed=0):

@@ -25,7 +25,7 @@ RNG = np.random.default_rng(3)
 
 def backbone_of(symbol, shape=(3, 16, 16), cut=None, **options):
     preprocessing = Preprocessing(shape[1:], **options)
-    return backbones.Backbone("net", symbol, *tiny_params(symbol, shape=(1, *shape)), preprocessing, cut)
+    return backbones.Backbone("net", symbol, *tiny_params(symbol, shape=(1, *shape)), preprocessing, cut=cut)
 
 
 def predictor_of(backbone, classes):
@@ -87,8 +87,8 @@ def test_layers_and_heads(head, tmp_path):
     if backbone is None:
         plain = mx.sym.softmax(all_layers(), name="softmax")
         args = tiny_params(plain, shape=(1, 3, 16, 16))
-        loss = backbones.Backbone("net", symbol, *args, Preprocessing((16, 16)), None)
-        wanted = backbones.Backbone("net", plain, *args, Preprocessing((16, 16)), None)
+        loss = backbones.Backbone("net", symbol, *args, Preprocessing((16, 16)), cut=None)
+        wanted = backbones.Backbone("net", plain, *args, Preprocessing((16, 16)), cut=None)
         x = RNG.normal(size=(3, 3, 16, 16)).astype(np.float32)
         model = exporting.model_of(loss).SerializeToString()
         got = agreement.session(model).run(None, {"image": x})[0]

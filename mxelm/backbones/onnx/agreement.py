@@ -5,7 +5,7 @@ import numpy as np
 
 from mxelm.errors import EnvironmentProblem, InputError
 from mxelm.graphs import bind
-from mxelm.runtime import mx
+from mxelm.runtime import context, mx
 
 
 def runtime():
@@ -16,7 +16,7 @@ def runtime():
         return None
 
 
-def session(model, threads=None):
+def session(model, *, threads=None):
     """An onnxruntime.InferenceSession over a model's path or bytes, optimised at the highest level.
 
     threads: of one operator; None leaves them to onnxruntime. Raises EnvironmentProblem where it is not installed.
@@ -32,15 +32,15 @@ def session(model, threads=None):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def difference(got, wanted):
+def difference(got: np.ndarray, wanted: np.ndarray) -> float:
     """The largest difference of two arrays over the largest number of the second."""
     got, wanted = np.asarray(got, np.float64).reshape(-1), np.asarray(wanted, np.float64).reshape(-1)
     return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), np.finfo(np.float32).tiny))
 
 
-def forward(symbol, arg_params, aux_params, batch, ctx):
+def forward(symbol: mx.sym.Symbol, arg_params: dict, aux_params: dict, batch: np.ndarray) -> list:
     """Outputs of a Symbol of "data" for one float32 batch: a list of arrays; InputError where MXNet cannot."""
-    module = bind(symbol, {"data": batch.shape}, arg_params, aux_params, ctx)
+    module = bind(symbol, {"data": batch.shape}, arg_params, aux_params, ctx=context())
     try:
         module.forward(mx.io.DataBatch([mx.nd.array(batch)]), is_train=False)
         return [output.asnumpy() for output in module.get_outputs()]

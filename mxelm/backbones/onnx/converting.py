@@ -15,7 +15,7 @@ from mxelm.backbones.onnx.values import BATCH
 from mxelm.errors import InputError, MxelmError
 from mxelm.files import require_writable, sha256
 from mxelm.preprocessing import USUAL, Preprocessing
-from mxelm.runtime import context, mx
+from mxelm.runtime import mx
 
 FEATURES = "flatten_output"
 TOLERANCE = 1e-4  # of the largest score
@@ -36,7 +36,7 @@ class Converted:
     difference: float
 
 
-def convert(path, prefix, *, preprocessing, size=None):
+def convert(path, prefix, *, preprocessing, size=None) -> Converted:
     """Write the classifier in an ONNX file as a checkpoint: PREFIX-symbol.json, PREFIX-0000.params, PREFIX.json.
 
     preprocessing: what the network wants of an image, a Preprocessing or a name in mxelm.preprocessing.USUAL; an ONNX
@@ -121,7 +121,7 @@ def _difference(path, image, preprocessing, symbol, args, aux):
         batch = batch[:1]
         wanted = _scores(session, image, batch)
     arrays = [{name: mx.nd.array(array) for name, array in part.items()} for part in (args, aux)]
-    return agreement.difference(agreement.forward(symbol, *arrays, batch, context())[-1], wanted)
+    return agreement.difference(agreement.forward(symbol, *arrays, batch)[-1], wanted)
 
 
 def _scores(session, image, batch):

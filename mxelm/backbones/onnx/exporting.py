@@ -5,10 +5,12 @@ its weights by solving triangular systems, which no ONNX operator does. MXNet 1.
 whatever onnx is installed, fails at loss layers and knows none of this: it is not used.
 """
 from collections import Counter
+from typing import Optional
 
 import numpy as np
 import onnx
 
+from mxelm.backbones.backbone import Backbone
 from mxelm.backbones.graph_parameters import inner_shapes
 from mxelm.backbones.onnx import agreement
 from mxelm.backbones.onnx.layers import TABLE, Layer
@@ -21,7 +23,7 @@ TOLERANCE = 1e-4  # of the largest number
 INPUT, OUTPUT = "image", "scores"
 
 
-def export(backbone, path):
+def export(backbone: Backbone, path) -> Optional[float]:
     """Write a Backbone's features, or its scores where it is loaded with cut=None, as an ONNX model of opset 13.
 
     The input "image" is float32 (batch, channels, height, width), preprocessed; batch is free. The output is "scores"
@@ -39,7 +41,7 @@ def export(backbone, path):
     return found
 
 
-def model_of(backbone):
+def model_of(backbone: Backbone) -> onnx.ModelProto:
     """The onnx.ModelProto that `export` writes."""
     model = Model()
     edge = _Walk(backbone, model).edge
@@ -59,7 +61,7 @@ class _Walk:
         self._model, symbol = model, backbone.features
         args, aux = backbone.feature_params()
         self._arrays = {name: array.asnumpy() for name, array in {**args, **aux}.items()}
-        self._nodes, self._shapes = inner_shapes(symbol, backbone.preprocessing.shape, args, BATCH)
+        self._nodes, self._shapes = inner_shapes(symbol, backbone.preprocessing.shape, args, batch=BATCH)
         self._free = _reached(self._nodes)
         self._users = Counter(producer for node in self._nodes for producer, _ in node.inputs)
         self._constants, self._edges = self._computed(symbol.get_internals(), args), {}

@@ -1,5 +1,6 @@
 """An ONNX file as a classifier: what is its image, what are its scores, and where is its last hidden layer."""
 from dataclasses import dataclass
+from typing import Optional
 
 import onnx
 
@@ -33,7 +34,7 @@ class Image:
         return (BATCH, *size, self.channels) if self.channels_last else (BATCH, self.channels, *size)
 
 
-def read_model(path):
+def read_model(path) -> onnx.ModelProto:
     """The file as an onnx.ModelProto with all its weights, local functions written out where they are used.
 
     Raises FileError for a file that is missing, damaged, no ONNX or without its external data; InputError for an
@@ -56,7 +57,7 @@ def read_model(path):
     return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
-def image_of(model):
+def image_of(model: onnx.ModelProto) -> Image:
     """The model's one Image; InputError where it takes something else."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
@@ -77,7 +78,7 @@ def image_of(model):
     return Image(inputs[0].name, channels, None if None in size else tuple(size), last, dims[0], tensor.elem_type)
 
 
-def require_one_output(model):
+def require_one_output(model: onnx.ModelProto):
     """InputError for a model of several outputs."""
     outputs = [output.name for output in model.graph.output]
     if len(outputs) != 1:
@@ -85,7 +86,7 @@ def require_one_output(model):
                          "), a classifier has one: detectors and the like are no backbones")
 
 
-def hidden_of(model):
+def hidden_of(model: onnx.ModelProto) -> Optional[str]:
     """The name of the edge into the last layer of weights; None where the network's output is its features already.
 
     A convolution that only a mean over its map follows is taken for the classifier where a softmax ends the network.
