@@ -178,7 +178,7 @@ def rows(run, settings, seeds, lab):
     plots.curves(lab.work / f"{run}-hits.png", {
         layer[:-7]: (100 * np.array(settings["budgets"]),
                      [100 * np.mean([s[layer][str(budget)]["hits"] for s in seeds]) for budget in settings["budgets"]])
-        for layer in layers}, "budget of wrong hits, % of all images", "hits, % of test images")
+        for layer in layers}, xlabel="budget of wrong hits, % of all images", ylabel="hits, % of test images")
     return made
 
 

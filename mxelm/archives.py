@@ -28,8 +28,8 @@ def open_stored(file: str | os.PathLike | BinaryIO, path: str | os.PathLike) -> 
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> None:
     """Unpack a .zip or .tar(.gz, .bz2, .xz) into `folder`; refuse members that would land or point outside it.
 
-    Raises FileError for an archive that is missing, damaged or unsafe, that is more than LARGEST_RATIO times as large
-    when it is unpacked, and when the disk is full.
+    Raises FileError if the archive is missing, damaged or unsafe, if it would be more than LARGEST_RATIO times as large
+    when unpacked, or if the disk is full.
     """
     folder = Path(folder)
     try:
@@ -78,7 +78,7 @@ def _refuse_escapes(archive, folder, names):
 
 
 def _refuse_broken_off(archive, opened, most):
-    """For tarfile, which stops at anything that is no header as at the end, and leaves a checksum there unread."""
+    """Refuse a broken archive: tarfile takes whatever is not a header for the end, and skips the checksum there."""
     opened.fileobj.seek(opened.offset)
     block = opened.fileobj.read(tarfile.BLOCKSIZE)
     while opened.fileobj.read(1 << 20) and opened.fileobj.tell() <= opened.offset + most:

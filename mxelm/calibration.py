@@ -1,7 +1,7 @@
 """Thresholds that keep a promise: accept where score > t, and wrong acceptances stay within a budget.
 
-An exit of a network and a hit in a cache make the same promise. Rows that calibrate must not have trained what scores
-them: held-out rows, or cross-validated scores.
+An exit of a network and a hit in a cache make the same promise. The rows that calibrate must not be those that the
+scorer was trained on: take held-out rows, or cross-validated scores.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice, require_whole
 
 RULES = ("paper", "conformal", "pac")
 WEIGHTS = ("paper", "total", "equal")
@@ -27,13 +27,12 @@ def threshold(scores: np.ndarray, wrong: np.ndarray, budget: float, *,
         "conformal": the floor(budget (n + 1))-th; the expected share of wrong acceptances is within the budget.
         "pac": the (k + 1)-th, k the most wrong acceptances that are still likely: with probability `confidence` (0.9
         by default) over the rows that calibrate, the share of wrong acceptances is within the budget.
-    +inf (accept nothing) where the rows are too few to promise it, -inf where every row may be accepted.
+    Returns +inf (accept nothing) if the rows are too few to promise it, -inf if every row may be accepted.
     Raises InputError for scores that are NaN, and a budget or a confidence outside (0, 1).
     """
     scores, wrong = np.asarray(scores, float), np.asarray(wrong, bool)
     _require_fraction("budget", budget)
-    if rule not in RULES:
-        raise InputError(f"the rule of a threshold is one of {', '.join(RULES)}, not {rule!r}")
+    require_choice("rule", rule, RULES)
     if scores.ndim != 1 or scores.shape != wrong.shape:
         raise InputError(f"scores and wrong must be rows of one length, got shapes {scores.shape} and {wrong.shape}")
     if np.isnan(scores).any():
@@ -58,10 +57,8 @@ def budgets(alpha: float, n_exits: int, *, weights: Literal["paper", "total", "e
         "equal": alpha at every exit.
     """
     _require_fraction("alpha", alpha)
-    if weights not in WEIGHTS:
-        raise InputError(f"the weights of the exits' budgets are one of {', '.join(WEIGHTS)}, not {weights!r}")
-    if n_exits < 1:
-        raise InputError(f"a cascade has one exit or more, got {n_exits}")
+    require_choice("weights", weights, WEIGHTS)
+    require_whole("n_exits", n_exits)
     m = np.arange(1, n_exits + 1)
     if weights == "paper":
         return alpha * m / n_exits

@@ -1,11 +1,11 @@
-"""A backbone run segment by segment: whoever stops asking has stopped the network, and rows can be dropped on the way.
+"""A backbone run segment by segment: to stop asking is to stop the network, and rows can be dropped on the way.
 
     chain = Chain(backbone, ["block6_add_output", "block11_project_output"])
     for exit, maps in chain.run(x):          # maps (n, c, h, w) of two exits, then the backbone's features (n, d)
-        going_on = ...                       # what `maps` tell
+        going_on = ...                       # decided by `maps`
         chain.keep(going_on)                 # only these rows are computed further
 
-Each part is bound for the exact number of rows that arrives, and reads what the part before has written without a copy.
+Each segment is bound for the exact number of rows that arrives, and reads the outputs of the one before without a copy.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_choice
 from mxelm.graphs import cut, segments
 from mxelm.runtime import mx, without_lines
 
@@ -33,15 +33,14 @@ class Chain:
     """A Backbone split at `exits`; the last exit is the backbone's own features.
 
     exits: names of internal outputs or layers, in the order of computation. interface: "symbol" (a bound executor for
-    each number of rows) or "gluon" (a hybridized block a segment). sizes: how many numbers of rows a segment is kept
-    bound for. One run at a time; maps are valid until the network goes on.
+    each number of rows) or "gluon" (a hybridized block a segment). sizes: for how many different numbers of rows a
+    segment stays bound. One run at a time; maps are valid until the next segment runs.
     Raises InputError for exits that do not exist or are out of order.
     """
 
     def __init__(self, backbone: Backbone, exits: Sequence[str], *, interface: Literal["symbol", "gluon"] = "symbol",
                  sizes: int = 32) -> None:
-        if interface not in INTERFACES:
-            raise InputError(f"the interface of a chain is one of {', '.join(INTERFACES)}, not {interface!r}")
+        require_choice("interface", interface, INTERFACES)
         self.backbone = backbone
         self.interface = interface
         self.segments = segments(backbone.features, exits)
@@ -77,9 +76,9 @@ class Chain:
                 return
 
     def keep(self, rows: Sequence[int] | np.ndarray) -> None:
-        """Between two yields: only `rows` of those that are under way go on; none at all ends the run.
+        """Between two yields: compute only `rows` further; an empty list ends the run.
 
-        rows: rising positions among the rows of the maps last yielded.
+        rows: rising positions in the maps yielded last.
         """
         rows = np.asarray(rows, np.int64)
         if not self._values:
@@ -173,7 +172,7 @@ class _Bound:
 
     def _bind(self, inputs):
         try:
-            with without_lines("is disabled.", "subgraph backend is not in use"):  # MXNet tells both at every bind
+            with without_lines("is disabled.", "subgraph backend is not in use"):  # MXNet prints both at every bind
                 return self.symbol.bind(self.ctx, {**self.arrays, **inputs}, grad_req="null", aux_states=self.aux)
         except mx.MXNetError as error:
             shapes = {name: array.shape for name, array in inputs.items()}
@@ -197,12 +196,12 @@ class _Block:
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
     def target(self, name, rows):
-        """A block takes any array: there is none to write into."""
+        """None: a block takes any array."""
 
 
 @contextlib.contextmanager
 def unfused() -> Iterator[None]:
-    """Binds in the block fuse nothing: the reference for what an inner output is."""
+    """Bind without fusion in the block: the reference for inner outputs."""
     before = os.environ.get("MXNET_SUBGRAPH_BACKEND")
     os.environ["MXNET_SUBGRAPH_BACKEND"] = "NONE"
     try:

@@ -21,7 +21,7 @@ CONTAINER_VERSION = 1
 def save_container(path: str | os.PathLike, kind: str, meta: dict, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays and JSON-able `meta` as one checksummed file that `numpy.load` can open too.
 
-    kind: str, what the file is ("elm-state", ...), asked for again when loading.
+    kind: str, what the file is ("elm-state", ...); loading asks for it again.
     meta: JSON-able dict. arrays: dict of name -> numpy array (no objects). Written whole or not at all.
     """
     header = json.dumps({"kind": kind, "container": CONTAINER_VERSION, "meta": meta}, sort_keys=True)
@@ -61,7 +61,7 @@ def load_container(path: str | os.PathLike, kind: str) -> tuple[dict, Arrays]:
 
 
 class Arrays(dict):
-    """The arrays of a container by name; FileError for those that it has not."""
+    """The arrays of a container by name; FileError for a name that is missing."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__()
@@ -80,13 +80,13 @@ class Arrays(dict):
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Whether an array's shape fits the wanted one, of which axes of 0 or -1 may have any length."""
+    """Whether a shape fits the wanted one, whose axes of 0 or -1 may have any length."""
     return len(shape) == len(wanted) and all(w in (0, -1, s) for w, s in zip(wanted, shape))
 
 
 @contextlib.contextmanager
 def understood(path: str | os.PathLike) -> Iterator[None]:
-    """While the content of a file is taken over: what cannot be done with it becomes a FileError that names `path`."""
+    """Turn the errors of code that uses the content of a file into FileErrors that name `path`."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -98,7 +98,7 @@ def understood(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened_container(path):
-    """The zip file at `path`; whatever goes wrong while it is read becomes a FileError."""
+    """The zip file at `path`; all errors while it is read become FileErrors."""
     try:
         with open_bytes(path) as content, open_stored(content, path) as file:
             yield file
@@ -115,7 +115,7 @@ def _opened_container(path):
 
 
 def container_kind(path: str | os.PathLike) -> str | None:
-    """The kind a container file says it is, or None for any other file; reads the header alone."""
+    """The kind that a container's header states; None for any other file."""
     try:
         with _opened_container(path) as file:
             return json.loads(file.read("mxelm.json"))["kind"]

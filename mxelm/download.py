@@ -36,7 +36,7 @@ def fetch_file(urls: Sequence[str], target: str | os.PathLike, hashes: Mapping[s
     """Fetch `target` from the first of `urls` that gives it; return its SHA-256.
 
     hashes: dict of algorithm -> hexadecimal digest, all checked before the file takes its place; {} where none was
-    published: then it must come over TLS all the way, and a warning tells its SHA-256, by which it can be compared.
+    published: then it must come over TLS all the way, and a warning states its SHA-256, for comparison.
     progress: show a bar. folder: where under a mirror of MXELM_MIRRORS the file lies, if not on top.
     advice: what to do by hand, if not to put the file at `target`.
     Raises FileError that says why each mirror failed and what to do by hand.

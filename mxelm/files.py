@@ -32,9 +32,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 def atomic_writes(*paths: str | os.PathLike) -> Iterator[list[Path]]:
     """Yield temporary paths beside `paths` of one folder; move them there, synced, when the block ends well.
 
-    The first one's move decides: until then an error, or the process's end, leaves everything as it was. From then on
-    a file that could not be moved stays beside its place, where `leftovers` finds it: a reader that knows its hash
-    from the first file need not miss it. Raises FileError as `atomic_write` does.
+    The move of the first file decides. Until then an error, or the end of the process, leaves everything as it was.
+    Afterwards a file that could not be moved stays beside its place, where `leftovers` finds it: a reader that knows
+    its hash from the first file can still read it. Raises FileError as `atomic_write` does.
     """
     paths, temporaries = [Path(path) for path in paths], []
     try:
@@ -69,16 +69,17 @@ def _temporary(path):
 
 
 def _remove(path):
-    """Remove a file of no use, if it can be."""
+    """Remove a file that is not needed; ignore it if that is impossible."""
     with contextlib.suppress(OSError):
         os.unlink(path)
 
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
-    """Hold a file or folder that exists against other processes that ask for it; it is free again when they end.
+    """Lock an existing file or folder against other processes that lock it, until the block or the process ends.
 
-    Raises FileError where it cannot be opened and, without `wait`, where another process holds it.
+    wait: wait for another process that holds the lock. Raises FileError if the file cannot be opened and, without
+    `wait`, if another process holds it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -96,10 +97,10 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
-    """Hold the right to write `path`, which need not exist yet, by the lock on a hidden file beside it.
+    """Lock `path` for writing, by a hidden file beside it; `path` need not exist yet.
 
-    The hidden file goes when the block ends; one that a killed process left holds nobody up.
-    Raises FileError where the folder cannot be written and, without `wait`, where another process holds it.
+    The hidden file is removed when the block ends; one that a killed process left behind blocks nobody.
+    Raises FileError if the folder cannot be written and, without `wait`, if another process holds the lock.
     """
     path = Path(path)
     lock = path.with_name(f".{path.name}.lock")
@@ -112,7 +113,7 @@ def exclusive(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
 
 
 def _held(lock, path, wait):
-    """A descriptor of the file `lock`, made where it is missing, and held."""
+    """A descriptor of the locked file `lock`, which is made if it is missing."""
     while True:
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -127,17 +128,17 @@ def _held(lock, path, wait):
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
                 return descriptor
-        os.close(descriptor)  # the one who held it has removed it just now
+        os.close(descriptor)  # whoever held the lock has just removed the file
 
 
 def remove_leftovers(path: str | os.PathLike) -> None:
-    """Remove what killed writers of `path` left beside it; for the one process that may write it."""
+    """Remove what killed writers of `path` left beside it; to be called by the one process that may write `path`."""
     for temporary in leftovers(path):
         _remove(temporary)
 
 
 def leftovers(path: str | os.PathLike) -> list[Path]:
-    """Temporary files of `path` that lie beside it: of writers at work, of killed ones, of moves that failed."""
+    """Temporary files beside `path`, from running writers, killed writers and failed moves."""
     path = Path(path)
     return sorted(path.parent.glob(f".{glob.escape(path.name)}.part-*{glob.escape(path.suffix)}"))
 
@@ -159,25 +160,25 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def parse_json(content: bytes, path: str | os.PathLike) -> Any:
-    """The JSON in bytes that were read from `path`; FileError names it where they are none, or nested without end."""
+    """The JSON in bytes read from `path`; FileError names `path` if they are not JSON, or nested too deeply."""
     try:
         return json.loads(content)  # in any of Unicode's encodings
     except ValueError as error:
         raise FileError(f"{path} is not a JSON file: {error}") from None
     except RecursionError:
-        raise FileError(f"{path} is not a JSON file that is of use here: it is nested too deeply") from None
+        raise FileError(f"{path} is not a JSON file that can be used: it is nested too deeply") from None
 
 
 @contextlib.contextmanager
 def open_bytes(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file, or a pipe that is being written, opened to be read; FileError for a device, which may never end.
+    """A file or a pipe, opened for reading; FileError for a device, which may never end.
 
-    A pipe without a writer is empty: nobody waits for it.
+    A pipe without a writer counts as empty.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         mode = os.fstat(file.fileno()).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise FileError(f"cannot read {path}: it is no file")
+            raise FileError(f"cannot read {path}: it is not a file")
         os.set_blocking(file.fileno(), True)
         yield file
 
@@ -189,12 +190,12 @@ def read_bytes(path: str | os.PathLike) -> bytes:
             return file.read()
     except FileError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte, or that is not UTF-8
+    except (OSError, ValueError) as error:  # ValueError: a name that has a zero byte or is not UTF-8
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The text of `path`, UTF-8 or with a byte order mark, as Windows writes; FileError where it is no text."""
+    """The text of `path`, in UTF-8 or with a byte order mark as Windows writes it; FileError if it is not text."""
     content = read_bytes(path)
     try:
         text = content.decode("utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else
@@ -208,8 +209,7 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def make_folder(path: str | os.PathLike, remedy: str = "choose another") -> Path:
-    """Make a folder and those above it where they are missing, a Path; FileError, ending in `remedy`, if it cannot be.
-    """
+    """Make a folder, and the folders above it, if they are missing; its Path. `remedy` ends the FileError's message."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def make_folder(path: str | os.PathLike, remedy: str = "choose another") -> Path
 
 
 def require_writable(path: str | os.PathLike) -> None:
-    """Refuse an output path early, before hours of work, when its folder is missing or cannot be written."""
+    """Raise FileError before hours of work if `path` could not be written afterwards."""
     path = Path(path)
     if path.is_dir():
         raise FileError(f"cannot write {path}: it is a folder; name a file or a prefix")
@@ -237,7 +237,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def file_hash(path: str | os.PathLike, algorithm: str) -> str:
-    """Hexadecimal digest of a file's bytes by an algorithm that hashlib names."""
+    """Hexadecimal digest of a file's bytes; algorithm: a name that hashlib knows."""
     digest = hashlib.new(algorithm)
     try:
         with open(path, "rb") as file:

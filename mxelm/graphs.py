@@ -215,7 +215,7 @@ def bind(symbol: mx.sym.Symbol, shapes: dict[str, tuple], arg_params: dict, aux_
     """
     module = mx.mod.Module(symbol, data_names=list(shapes), label_names=None, context=ctx)
     try:
-        with without_lines("is disabled."):  # MXNet tells at every bind that the guard's switch is on
+        with without_lines("is disabled."):  # MXNet prints at every bind that the guard's switch is on
             module.bind(data_shapes=list(shapes.items()), for_training=False, grad_req="null")
     except RuntimeError as error:  # MXNetError is one
         reason = str(error).strip().splitlines()[-1]

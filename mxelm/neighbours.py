@@ -33,7 +33,7 @@ def nearest(queries: np.ndarray, references: np.ndarray, k: int, *, metric: Lite
 
 
 class References:
-    """References made ready for many searches: `nearest` without its share of the work that no query changes.
+    """References prepared for many searches: what does not depend on the queries is computed once.
 
     A float32 product screens candidates; their distances are computed again in float64 from differences, and the
     bound of the product's rounding error certifies that no other reference can belong to the k. What is not
@@ -76,8 +76,7 @@ def vote(distances: np.ndarray, labels: np.ndarray, n_classes: int, *,
     distance 0 only these count. labels: integers 0..n_classes-1 of the neighbours, (q, k).
     """
     labels = np.asarray(labels)
-    if weights not in WEIGHTS:
-        raise InputError(f"weights {weights!r} are not known: use one of {', '.join(WEIGHTS)}")
+    require_choice("weights", weights, WEIGHTS)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or np.shape(distances) != labels.shape:
         raise InputError(f"labels of neighbours must be integers (q, k) as the distances are, got {labels.dtype} "
                          f"{labels.shape} and distances {np.shape(distances)}")

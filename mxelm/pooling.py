@@ -1,4 +1,4 @@
-"""What becomes of a layer's maps: a mean, a mean and a deviation, rows of length 1."""
+"""Rows from a layer's maps: means, means with standard deviations, rows of unit length."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ def mean(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
 
 
 def l2_normalised(rows: np.ndarray) -> np.ndarray:
-    """Rows (n, d) divided by their L2 norm; a row of zeros stays one. Source: Savchenko, "Adaptive CNNs"."""
+    """Rows (n, d) divided by their L2 norm; a row of zeros stays as it is. Source: Savchenko, "Adaptive CNNs"."""
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     return rows / np.where(norms > 0, norms, 1)[:, None]
 

@@ -3,6 +3,8 @@
 mean and std for pixels 0..1 (torchvision, timm) or 0..255 (MXNet), image_mean, image_std and rescale_factor (Hugging
 Face), mean_r, std_r, ... and data_shape (ImageRecordIter), input_size, interpolation and crop_pct (timm).
 """
+from __future__ import annotations
+
 import difflib
 import logging
 import math

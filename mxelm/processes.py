@@ -19,7 +19,7 @@ CONNECT_SECONDS = 300.0  # for all workers to find each other
 
 log = logging.getLogger(__name__)
 
-# What a child runs. It reads its job from stdin, and when stdin ends, because whoever started it is gone, so does it.
+# What a child runs. It reads its job from stdin; it ends when stdin ends, because its parent is gone.
 CHILD = """
 import importlib, json, os, sys, threading
 job = json.loads(sys.stdin.readline())
@@ -32,9 +32,9 @@ getattr(importlib.import_module(job["module"]), job["function"])(job)
 class Child:
     """A function in a process of its own, here or (by ssh) on another machine; it ends when this process ends.
 
-    name: what it is called in messages and in the list of processes. job: JSON-able dict with "module" and "function",
-    which is called with the job, and "environment", variables that are set before. host: None for here.
-    Raises MxelmError when it cannot be started.
+    name: its name in messages and in the list of processes. job: JSON-able dict with "module" and "function", which is
+    called with the job, and "environment", variables that are set first. host: None for this machine.
+    Raises MxelmError if the process cannot be started.
     """
 
     def __init__(self, name: str, job: dict, host: str | None = None) -> None:
@@ -44,13 +44,13 @@ class Child:
         if host is not None:
             command = ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "--", host,
                        f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}"]
-        # a session of its own: Ctrl-C reaches the one who watches, which then ends them all
+        # a session of its own: Ctrl-C reaches the parent alone, which then ends all children
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._said,
                                             stderr=self._complained, start_new_session=True)
         except OSError as error:
             raise MxelmError(f"{name} cannot be started: {command[0]}: {error.strerror}") from None
-        with contextlib.suppress(BrokenPipeError):  # it is dead already, which its exit code will tell
+        with contextlib.suppress(BrokenPipeError):  # it is dead already: its exit code will say so
             self.process.stdin.write(json.dumps(job).encode() + b"\n")
             self.process.stdin.flush()
 
@@ -60,7 +60,7 @@ class Child:
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
     def failure(self) -> str | None:
-        """How it ended, in words, or None while it runs or has ended well."""
+        """How it failed, in words; None while it runs and after it has ended well."""
         code = self.process.poll()
         if not code:
             return None
@@ -71,7 +71,7 @@ class Child:
         return f"{self.name} {how}" + (f" ({last[-1]})" if last else "")
 
     def stop(self) -> None:
-        """End it now, if it has not ended."""
+        """Kill the process if it still runs."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -83,10 +83,10 @@ class Child:
 
 
 def watch(children: Sequence[Child], workers: Sequence[Child], timeout: float | None = None) -> None:
-    """Return when all of `workers`, some of `children`, have ended well; MxelmError when a child fails or time is over.
+    """Wait until all `workers`, some of the `children`, have ended well; MxelmError if a child fails or time runs out.
 
-    A worker reports once when it is connected, which takes CONNECT_SECONDS at most, and once more when its part is
-    finished. timeout: seconds for all of it, None for no limit.
+    A worker reports once when it is connected, after CONNECT_SECONDS at most, and again when its part is finished.
+    timeout: seconds for the whole, None for no limit.
     """
     started = time.monotonic()
     while any(child.process.poll() is None for child in workers):

@@ -1,7 +1,7 @@
 """Row files: rows appended block by block, checksummed, resumable after a kill at any byte, read in little memory.
 
 Layout: a mark, the length of a JSON header (kind, identity, columns), the header, its SHA-256; then blocks of a mark, a
-number of rows, the columns one after another, and a SHA-256 that runs on from the one before; then such an end.
+number of rows, the columns one after another, and a SHA-256 chained to the one before; at the end a block of no rows.
 """
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ class RowWriter:
     """Writes a row file block by block; the memory it takes does not depend on how many rows there are.
 
         with RowWriter(path, "map-cache", identity, {"V": ("float32", (128,))}, resume=True) as writer:
-            writer.append(V=rows)           # float32 (n, 128), n as one likes
-            writer.finish()                 # a file without its end is refused by RowFile
+            writer.append(V=rows)           # float32 (n, 128), any n
+            writer.finish()                 # RowFile refuses a file without its end
 
-    path: the file, which grows in place; a process that is killed leaves its whole blocks. kind, identity: what the
-    file is and belongs to (JSON-able). columns: dict of name -> (dtype, shape of one row). resume: go on after the
-    last whole block of the file that is there. n_rows: rows written so far. last: the last row's columns, or None.
-    Raises FileError where the file exists without `resume`, is of another run, damaged, or held by another process.
+    path: the file, which grows in place; a killed process leaves its whole blocks.
+    kind: str, what the file is.
+    identity: JSON-able dict, the run that the file belongs to.
+    columns: dict of name -> (dtype, shape of one row).
+    resume: go on after the last whole block of an existing file.
+    n_rows is the number of rows written so far, last the last row's columns (None before the first).
+    Raises FileError if the file exists without `resume`, is of another run, damaged, or held by another process.
     """
 
     def __init__(self, path: str | os.PathLike, kind: str, identity: dict,
@@ -53,7 +56,7 @@ class RowWriter:
             self._held = self._held.pop_all()
 
     def _go_on(self, kind, identity):
-        """Take up what the file holds, and cut off a block that was not finished."""
+        """Read the whole blocks of the file, and cut off an unfinished one."""
         with RowFile(self._path, kind, unfinished=True) as rows:
             require_same(rows.identity, identity, self._path)
             require_same({"columns": rows.columns}, {"columns": self._columns}, self._path)
@@ -73,9 +76,9 @@ class RowWriter:
         self._held.close()
 
     def append(self, **columns: np.ndarray) -> None:
-        """Add a block of rows, an array (n, ...) for each column; FileError where the disk is full.
+        """Add a block of rows, an array (n, ...) for each column.
 
-        Raises InputError for arrays that do not have the columns' dtypes and shapes, or differ in length.
+        Raises InputError for arrays of other dtypes, shapes or lengths, FileError if the disk is full.
         """
         n = len(next(iter(columns.values())))
         arrays = [np.ascontiguousarray(columns[name]) for name in self._columns if name in columns]
@@ -90,14 +93,14 @@ class RowWriter:
             self.last = {name: array[-1] for name, array in zip(self._columns, arrays)}
 
     def finish(self) -> None:
-        """Write the file's end: from now on it can be read, and not added to."""
+        """Write the file's end: from now on it can be read, but no longer added to."""
         if not self.finished:
             self._write(_END, self.n_rows, [])
             os.fsync(self._file.fileno())
             self.finished = True
 
     def _write(self, mark, n, parts):
-        """Write a block whose digest also tells what went before it: blocks cannot be lost, doubled or exchanged."""
+        """Write a block. Its digest includes the one before: no block can be lost, doubled or exchanged."""
         if self.finished:
             raise InputError(f"{self._path} is finished: write another file for more rows")
         head = mark + n.to_bytes(8, "little")
@@ -105,7 +108,7 @@ class RowWriter:
         try:
             for part in (head, *parts, self._digest):
                 view = memoryview(part)
-                while view:  # a write without a buffer may take a part
+                while view:  # an unbuffered write may take a part only
                     view = view[self._file.write(view):]
         except OSError as error:
             raise FileError(f"cannot write {self._path}: {error.strerror}; its whole blocks stay") from None
@@ -114,9 +117,9 @@ class RowWriter:
 class RowFile:
     """Reads a row file from its beginning, one block in memory at a time, each checked by its checksum.
 
-    identity: the dict it was written with. columns: dict of name -> [dtype, shape of one row]. `len` is its number of
-    rows. kind: what the file must be; None takes any. unfinished: let the file end after any whole block.
-    Raises FileError where it is missing, of another kind, damaged, cut off or not finished.
+    kind: what the file must be; None takes any. unfinished: let the file end after any whole block.
+    identity is the dict that the file was written with, columns a dict of name -> [dtype, shape of one row], and `len`
+    gives the number of rows. Raises FileError if the file is missing, of another kind, damaged, cut off or unfinished.
     """
 
     def __init__(self, path: str | os.PathLike, kind: str | None = None, *, unfinished: bool = False) -> None:
@@ -156,7 +159,7 @@ class RowFile:
         self._file.close()
 
     def __len__(self) -> int:
-        """The number of rows, which the file's end tells."""
+        """The number of rows, read from the file's end."""
         self._file.seek(max(self._begin, self._size() - _HEAD_BYTES - _DIGEST_BYTES))
         head = self._file.read(_HEAD_BYTES)
         n = int.from_bytes(head[len(_END):], "little")
@@ -185,14 +188,14 @@ class RowFile:
         return whole
 
     def _sizes(self, n):
-        """Bytes of n rows, a list with a number a column."""
+        """The bytes that n rows of each column take, a list."""
         return [n * np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in self.columns.values()]
 
     def _size(self):
         return os.fstat(self._file.fileno()).st_size
 
     def _block(self):
-        """The next block's columns, {} for the file's end, None where an unfinished file has no more whole block."""
+        """The next block's columns; {} at the file's end; None if an unfinished file has no further whole block."""
         head = self._file.read(_HEAD_BYTES)
         mark, n = head[:len(_END)], int.from_bytes(head[len(_END):], "little")
         sizes = self._sizes(n)
@@ -214,7 +217,7 @@ class RowFile:
 
 
 def is_row_file(path: str | os.PathLike) -> bool:
-    """Whether the file at `path` begins as a row file does."""
+    """Whether the file at `path` begins like a row file."""
     try:
         with open(path, "rb") as file:
             return file.read(len(_ROWS)) == _ROWS
@@ -236,5 +239,5 @@ def _chained(before, *parts):
 
 
 def _as_written(columns):
-    """Columns as a header gives them back: name -> [dtype with its byte order, shape]."""
+    """Columns as a header stores them: name -> [dtype with its byte order, shape]."""
     return {name: [np.dtype(dtype).str, list(shape)] for name, (dtype, shape) in columns.items()}

@@ -1,4 +1,4 @@
-"""The one door to MXNet and GluonCV: shims, refusals, contexts, threads, and what `mxelm env` tells.
+"""The one door to MXNet and GluonCV: shims, refusals, contexts, threads, and what `mxelm env` prints.
 
 `from mxelm.runtime import mx` loads MXNet (2-3 s) at that moment; importing this module alone loads nothing.
 """
@@ -49,13 +49,13 @@ def _load(name):
         # oneDNN fuses FullyConnected with what follows it even where the FullyConnected is itself an output, and
         # then answers wrongly; the switch is read at the first bind only, so it is set before MXNet is loaded.
         os.environ["MXNET_DISABLE_MKLDNN_FC_OPT"] = "1"
-        # by itself MXNet takes every other processor for a hyper-thread, and computes on half of them
+        # MXNet by default takes every other processor for a hyper-thread, and computes on half of them
         if "OMP_NUM_THREADS" not in os.environ:
             os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(len(os.sched_getaffinity(0))))
-        # operators otherwise take turns with four scratch buffers a context, which are never freed (299 MB each)
+        # otherwise operators share four scratch buffers a context, which are never freed (299 MB each)
         os.environ.setdefault("MXNET_CPU_TEMP_COPY", "1")
-        # the thread that hands over a batch otherwise copies it with an OpenMP team of its own, beside the engine's:
-        # more threads than cores, so that none spins at a barrier any longer, and small operators take twice the time
+        # otherwise the thread that hands over a batch copies it with an OpenMP team of its own, beside the engine's:
+        # with more threads than cores OpenMP no longer spins at its barriers, and small operators take twice the time
         os.environ.setdefault("MXNET_CPU_PARALLEL_SIZE", str(2**30))
         os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on stderr at each bind
         try:
@@ -73,7 +73,7 @@ def _load(name):
 
 @contextlib.contextmanager
 def _numpy_bool():
-    """Lend NumPy >= 1.24 the alias `np.bool` that MXNet's import asks for, and take it back afterwards."""
+    """Give NumPy >= 1.24 the alias `np.bool` that MXNet's import needs, and remove it afterwards."""
     import numpy as np
     lend = "bool" not in vars(np)
     if lend:
@@ -111,7 +111,7 @@ def _import_problem(name, error):
     for library, remedy in _SYSTEM_LIBRARIES.items():
         if library in text:
             return f"the system library {library} is missing: {remedy}"
-    return f"{name} cannot be imported: {text}; `mxelm env` tells more"
+    return f"{name} cannot be imported: {text}; `mxelm env` says more"
 
 
 def require_cv2() -> ModuleType:
@@ -149,7 +149,7 @@ def blas_threads(count: int | None) -> contextlib.AbstractContextManager:
 
 @functools.cache
 def _blas_libraries():
-    """Found once: a search takes milliseconds, and blocks of rows are added every few of them."""
+    """Looked up once: it takes milliseconds, as long as adding a block of rows."""
     importlib.import_module("scipy.linalg.blas")
     from threadpoolctl import ThreadpoolController
     return ThreadpoolController().select(user_api="blas")
@@ -157,7 +157,7 @@ def _blas_libraries():
 
 @contextlib.contextmanager
 def without_lines(*endings: str) -> Iterator[None]:
-    """Hold back what native code writes to stderr in the block; afterwards let all lines through but `...ending`s."""
+    """Hold back what native code writes to stderr in the block; then print it without lines that end in `endings`."""
     sys.stderr.flush()
     with _stderr, tempfile.TemporaryFile() as held:
         real = os.dup(2)

@@ -110,11 +110,11 @@ def test_the_largest_safe_member_breaks_its_promise_in_a_tenth_of_the_draws_at_m
     (lambda: calibration.threshold([1.0], [True], 1.5), "budget must lie between 0 and 1, got 1.5"),
     (lambda: calibration.threshold([np.nan, 1], [True, True], 0.1), "1 of 2 scores are NaN"),
     (lambda: calibration.threshold([1.0], [True, False], 0.1), "of one length"),
-    (lambda: calibration.threshold([1.0], [True], 0.1, rule="bayes"), "one of paper, conformal, pac, not 'bayes'"),
+    (lambda: calibration.threshold([1.0], [True], 0.1, rule="bayes"), "use paper, conformal or pac"),
     (lambda: calibration.threshold([1.0], [True], 0.1, rule="pac", confidence=1), "confidence must lie between"),
     (lambda: calibration.budgets(1, 3), "alpha must lie between 0 and 1, got 1"),
-    (lambda: calibration.budgets(0.1, 3, weights="bh"), "one of paper, total, equal, not 'bh'"),
-    (lambda: calibration.budgets(0.1, 0), "one exit or more"),
+    (lambda: calibration.budgets(0.1, 3, weights="bh"), "weights 'bh' is not known"),
+    (lambda: calibration.budgets(0.1, 0), "n_exits must be a whole number of at least 1"),
     (lambda: calibration.largest_safe([True], 0.1, 0.9), r"\(members, rows\)")])
 def test_what_cannot_be_promised_is_refused(call, message):
     with pytest.raises(InputError, match=message):

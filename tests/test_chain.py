@@ -151,7 +151,7 @@ def test_bad_calls_are_refused(x):
     chain = Chain(backbone(tiny_symbol(), "flatten_output"), ["relu0"])
     with pytest.raises(InputError, match=r"takes images of shape \(3, 16, 16\), got \(3, 8, 8\)"):
         next(chain.run(x[:, :, :8, :8]))
-    with pytest.raises(InputError, match="one of symbol, gluon, not 'onnx'"):
+    with pytest.raises(InputError, match="interface 'onnx' is not known: use symbol or gluon"):
         Chain(chain.backbone, ["relu0"], interface="onnx")
     for rows in ([2, 1], [0, 0], [5], [-1]):
         next(chain.run(x))

@@ -223,7 +223,7 @@ def test_nobody_waits_for_a_pipe_nor_reads_a_device(tmp_path):
     assert files.read_bytes(tmp_path / "pipe") == b"late" * 50_000
     writer.join()
     reader.join()
-    for path, reason in (("/dev/zero", "it is no file"), (tmp_path, "directory"), (tmp_path / "a\0b", "null byte"),
+    for path, reason in (("/dev/zero", "it is not a file"), (tmp_path, "directory"), (tmp_path / "a\0b", "null byte"),
                          (tmp_path / "none", "No such file")):
         with pytest.raises(FileError, match=reason):
             files.read_bytes(path)

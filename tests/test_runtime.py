@@ -64,7 +64,7 @@ def test_another_mxnet_is_refused(monkeypatch):
     ("mxnet", "No module named 'distutils'", "pip install setuptools"),
     ("mxnet", "libquadmath.so.0: cannot open shared object file", "apt-get install libquadmath0"),
     ("cv2", "libGL.so.1: cannot open shared object file", "libgl1"),
-    ("mxnet", "something else", "mxnet cannot be imported: something else; `mxelm env` tells more"),
+    ("mxnet", "something else", "mxnet cannot be imported: something else; `mxelm env` says more"),
 ])
 def test_what_is_told_of_an_import_that_failed(name, message, remedy):
     assert remedy in runtime._import_problem(name, ImportError(message))

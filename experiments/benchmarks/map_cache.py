@@ -153,7 +153,7 @@ def rows(run, settings, seeds, lab):
         plots.curves(lab.work / "saved.png", {
             layer: (settings["cached"], [1e3 * np.mean([s[str(n)][layer]["gain"]["saved"] for s in seeds])
                                          for n in settings["cached"]]) for layer in settings["layers"]},
-            "cached images", "time saved, ms an image (below 0: lost)")
+            xlabel="cached images", ylabel="time saved, ms an image (below 0: lost)")
         last = str(max(settings["cached"]))
         return [row("net_speedup.mnist", [s[last][settings["layers"][-1]]["net_speedup"] for s in seeds], "ratio",
                     layer=settings["layers"][-1], measured=[s.figures for s in seeds],

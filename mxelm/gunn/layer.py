@@ -8,11 +8,10 @@ CSC580_PrinciplesOfMachineLearning): neither activation nor BatchNorm between th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from types import ModuleType
 from typing import Any, Union
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_whole
 from mxelm.runtime import mx
 
 Tensor = Union[mx.nd.NDArray, mx.sym.Symbol]  # what a layer computes with: values, or a graph while it is traced
@@ -22,16 +21,16 @@ STANDARD_DEVIATION = 0.05  # of the layer's initial weights and biases
 class GradualLayer(mx.gluon.HybridBlock):
     """What all layers here share: n channels in, n channels out, in blocks of K.
 
-    Raises InputError when K does not divide n, and for images x that have not n channels.
+    Raises InputError if K does not divide n, and for x without n channels.
     """
 
     def __init__(self, n: int, K: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not (isinstance(n, Integral) and isinstance(K, Integral)):
-            raise InputError(f"channels and channels a step are whole numbers, got {n!r} and K = {K!r}")
-        if K < 1 or n < 1 or n % K:
-            raise InputError(f"a gradual layer goes over its channels in blocks of K: {n} channels are no multiple of "
-                             f"K = {K}")
+        require_whole("n, the number of channels,", n)
+        require_whole("K, the number of channels a step,", K)
+        if n % K:
+            raise InputError(f"a gradual layer goes over its channels in blocks of K: {n} channels are not a multiple "
+                             f"of K = {K}")
         self.n, self.K, self.m = n, K, n // K
 
     def forward(self, x: Tensor, *args: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ class Gunn2D(GradualLayer):
 
     def __init__(self, n: int, K: int = 20, **kwargs: Any) -> None:
         super().__init__(n, K, **kwargs)
-        normal = mx.init.Normal(STANDARD_DEVIATION)  # a parameter's own: biases are drawn too
+        normal = mx.init.Normal(STANDARD_DEVIATION)  # stated for each parameter: biases are drawn too
         for name, shape in (("1", (K, n, 1, 1)), ("2", (K, n, 3, 3)), ("3", (1, n, 1, 1))):
             setattr(self, f"W{name}", self.params.get(f"W{name}", shape=shape, init=normal))
             setattr(self, f"b{name}", self.params.get(f"b{name}", shape=shape[:1], init=normal))

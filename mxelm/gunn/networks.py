@@ -1,7 +1,7 @@
 """GUNN-15 as the report draws it, the original's GUNN-15 and GUNN-18, and their simultaneous controls (SUNN).
 
-A network is a list of named blocks, run in order. Its outputs are the scores before the last softmax, which the loss
-brings. `summary` makes the table of the report's figure 6.
+A network is a list of named blocks, run in order. Its outputs are the scores before the last softmax, which is part
+of the loss. `summary` makes the table of the report's figure 6.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HE_NORMAL = {"factor_type": "out", "slope": 0}  # fan-out, as Torch's residual n
 class Network(mx.gluon.HybridBlock):
     """Blocks in order, (name, block) each: images float32 (batch, *shape) -> scores (batch, classes).
 
-    stride: of a network that takes images of other sizes too: height and width are multiples of it.
+    stride: if the network takes images of other sizes too, their height and width are multiples of `stride`.
     Raises InputError for images of another shape (channels, height, width).
     """
 
@@ -72,7 +72,7 @@ class Flatten(mx.gluon.HybridBlock):
     """(batch, n, 1, 1) -> (batch, n), the features, under the name that checkpoints are cut at."""
 
     def __init__(self) -> None:
-        super().__init__(prefix="")  # any other would go before that name
+        super().__init__(prefix="")  # any other prefix would change that name
 
     def hybrid_forward(self, F: ModuleType, x: Tensor) -> Tensor:
         return F.Flatten(x, name="flatten")
@@ -82,7 +82,7 @@ def save(network: mx.gluon.HybridBlock, prefix: str | os.PathLike, preprocessing
          **source: Any) -> None:
     """Write an ordinary checkpoint: PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json; its outputs are scores.
 
-    What the report calls impossible (section 6): `mx.model.load_checkpoint`, SymbolBlock and `backbones.load` read
+    The report calls this impossible (section 6), but `mx.model.load_checkpoint`, SymbolBlock and `backbones.load` read
     it. The fast and the step-by-step layer have the same parameters. Raises as `backbones.gluon.save_block`.
     """
     save_block(network, prefix, preprocessing, classes, features="flatten_output", **source)
@@ -95,7 +95,7 @@ def gunn15(classes: int, *, head: Literal["printed", "plain"] = "printed",
     head: "printed" (softmax between the dense layers, as in the report's code) or "plain" (ReLU there).
     layer: "step-by-step", "fast" (the same function) or "sunn" (the control). momentum: of BatchNorm's running
     statistics; with Keras's 0.99 they are still 37 % initial values after 100 steps.
-    Raises InputError for other words, fewer than two classes and a momentum that is no share below 1. Source:
+    Raises InputError for other words, fewer than two classes and a momentum outside 0..1. Source:
     Radhakrishnan, figures 4 to 6.
     """
     _check(classes, layer, head)

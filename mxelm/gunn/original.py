@@ -87,7 +87,7 @@ class FastOriginalGunn(OriginalGunn):
         return join(F, blocks)
 
     def update_group(self, F: ModuleType, blocks: list[Tensor], first: int, group: Sequence[Step]) -> None:
-        """Update `blocks` by the steps of a group, of which the first is step `first`."""
+        """Update `blocks` by the steps of a group; first: number of its first step."""
         newer = []  # y_i - x_i of the group's blocks so far
         for j, (step, seen) in enumerate(zip(group, read_at_once(F, join(F, blocks), group, self.K)), first):
             if newer:

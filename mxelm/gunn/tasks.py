@@ -72,7 +72,7 @@ def published_labels(train: Dataset, part: Dataset, classes: Sequence[str] | Seq
 
 def classify_published(network: mx.gluon.HybridBlock, x: mx.nd.NDArray,
                        y: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-    """`training.classify` for the published label rows, which are no distribution and which it would refuse."""
+    """`training.classify` for the published label rows, which it refuses: they do not sum to 1."""
     scores = network(x)
     return mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)(scores, y), scores
 

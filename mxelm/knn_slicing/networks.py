@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mxelm.backbones.gluon import count_parameters
-from mxelm.errors import InputError
+from mxelm.errors import require_choice
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
@@ -20,9 +20,9 @@ NAMES = ("128", "64", "32", "16", "8", "knn")
 class TalkNetwork(mx.gluon.nn.HybridSequential):
     """3x3x32 and 3x3x64 convolutions with ReLU and 2x2 max-pooling, without padding, then dense layers.
 
-    Images (batch, 1, 28, 28) -> scores (batch, 10), or the 1,600 features where there is no dense layer.
-    neurons: of the first dense layer, or None for none. pool_first: whether conv1 is pooled too. filters: of the two
-    convolutions, for other kernels than the talk's.
+    Images (batch, 1, 28, 28) -> scores (batch, 10), or, without a dense layer, the 1,600 features.
+    neurons: of the first dense layer, or None for none. pool_first: whether conv1 is pooled too. filters: numbers
+    of kernels of the two convolutions, if they are not the talk's.
     Children, in order: conv1, pool1 (where there is one), conv2, pool2, flatten, dense1, dense2.
     Source: Radu, slides on experiments; the shapes are those that give the printed parameter counts.
     """
@@ -47,11 +47,10 @@ class TalkNetwork(mx.gluon.nn.HybridSequential):
 def network(name: str) -> TalkNetwork:
     """The network of one row of the talk's table: "128", "64", "32", "16", "8" (neurons) or "knn" (no dense layer).
 
-    "128" pools after conv2 alone, which its 1.2 million parameters tell; the others pool twice. Not initialised.
+    "128" pools after conv2 alone, as its 1.2 million parameters show; the others pool twice. Not initialised.
     Raises InputError for another name.
     """
-    if name not in NAMES:
-        raise InputError(f"the talk has no network {name!r}; it has {', '.join(NAMES)}")
+    require_choice("the talk's network", name, NAMES)
     return TalkNetwork(None if name == "knn" else int(name), pool_first=name != "128", prefix="net_")
 
 

@@ -50,7 +50,7 @@ def row(id: str, value: float | None, unit: str, better: Literal["higher", "lowe
 
 def over_seeds(id: str, values: Sequence[float], unit: str, better: Literal["higher", "lower", "none"],
                *, seconds: float | None = None, conditions: dict | None = None) -> dict:
-    """A row of the mean and sample standard deviation of one value a seed; no value where there is no seed.
+    """A row of the mean and sample standard deviation of one value a seed; without a seed it has no value.
 
     values: float (n,), in the row's unit. The rest as `row` takes it; without a value conditions need a reason.
     """
@@ -90,7 +90,7 @@ def write(path: str | os.PathLike, experiment: str, rows: Sequence[dict]) -> Non
 
 
 def require_writable(path: str | os.PathLike, experiment: str) -> None:
-    """Raise before hours of work the FileError that `write` would raise after them; the file's folder is made."""
+    """Make the file's folder, and raise FileError before hours of work if `write` would raise it afterwards."""
     path = Path(path)
     files.make_folder(path.parent)
     files.require_writable(path)
@@ -98,7 +98,7 @@ def require_writable(path: str | os.PathLike, experiment: str) -> None:
 
 
 def _old(path, experiment):
-    """The content of the result file of `experiment` at `path`, None where there is none."""
+    """The content of the result file of `experiment` at `path`; None if there is no such file."""
     if not path.exists():
         return None
     old = _read_file(path)
@@ -115,7 +115,7 @@ def line(row: dict) -> str:
 
 
 def read(folder: str | os.PathLike) -> list[dict]:
-    """All rows of the result files in `folder`, by id; each also tells its file's experiment, machine and versions.
+    """All rows of the result files in `folder`, by id; each with its file's experiment, machine and versions.
 
     Raises FileError, naming file and row, for another schema, unknown or missing keys, an id that occurs twice
     (across files too), and values that are not finite numbers.
@@ -145,7 +145,7 @@ def _read_file(path):
     if wrong:
         raise FileError(f"{path}: {wrong[0]!r} must be a {kinds[wrong[0]].__name__}")
     if not _is_origin(content):
-        raise FileError(f"{path}: the machine must tell {', '.join(MACHINE_KEYS)}")
+        raise FileError(f"{path}: the machine must have {', '.join(MACHINE_KEYS)}")
     for made in content["rows"]:
         problem = _problem(made)
         if problem:
@@ -215,7 +215,7 @@ def _with_origin(made, old, machine, versions):
 
 
 def _is_origin(content):
-    """Whether `content` tells a machine and versions as `mxelm.runtime` does."""
+    """Whether `content` has a machine and versions in the form of `mxelm.runtime`."""
     parts = [content.get(key) for key in ("machine", "versions")] if isinstance(content, dict) else [None]
     return all(isinstance(part, dict) for part in parts) and set(parts[0]) == set(MACHINE_KEYS)
 

@@ -1,4 +1,4 @@
-"""How far figures scatter, and whether two classifiers that were scored on the same images differ."""
+"""How far figures scatter, and whether two classifiers differ on the same images."""
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ KIND = "training-checkpoint"
 
 def identity_of(loader: GluonLoader, forward: Callable, schedule: Callable[[float], float], *, seed: int, epochs: int,
                 optimizer: str, settings: dict | None) -> dict:
-    """What must be the same for a run to go on, as a checkpoint will give it back."""
+    """What must be the same for a run to go on, in the form that a checkpoint gives back."""
     return json.loads(json.dumps({
         "seed": seed, "epochs": epochs, "optimizer": optimizer, "settings": settings or {}, "batches": len(loader),
         "forward": getattr(forward, "__qualname__", type(forward).__qualname__),
@@ -34,7 +34,7 @@ def identity_of(loader: GluonLoader, forward: Callable, schedule: Callable[[floa
 
 def begin(checkpoint: str | os.PathLike, network: mx.gluon.HybridBlock, trainer: mx.gluon.Trainer, identity: dict, *,
           resume: bool, ctx: mx.Context | None) -> list[dict]:
-    """The history to go on from, [] for a new run, which removes what its own resume would take for its own."""
+    """The history to go on from; [] for a new run, which removes older checkpoints at the same path."""
     if type(trainer._optimizer).__name__ == "LBSGD":
         raise InputError("lbsgd keeps gradients between its steps, which no checkpoint holds: take another optimizer")
     for old in (checkpoint, f"{checkpoint}.best"):
@@ -50,7 +50,7 @@ def begin(checkpoint: str | os.PathLike, network: mx.gluon.HybridBlock, trainer:
 
 def load_parameters(network: mx.gluon.HybridBlock, path: str | os.PathLike,
                     ctx: mx.Context | None = None) -> list[dict]:
-    """Put the parameters of a checkpoint (`...` or `....best`) into `network`; the history comes back."""
+    """Put the parameters of a checkpoint (`...` or `....best`) into `network`; return its history."""
     meta, arrays = load_container(path, KIND)
     _set_parameters(network, arrays, path, ctx)
     return meta["history"]

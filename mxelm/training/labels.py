@@ -9,7 +9,7 @@ from mxelm.errors import InputError
 
 
 def labels_of(loader: Iterable) -> np.ndarray:
-    """All labels of a loader, NumPy (n,) or (n, classes): its `targets`, or else what one pass over it brings."""
+    """All labels of a loader, NumPy (n,) or (n, classes): its `targets`, or those of one pass over it."""
     if hasattr(loader, "targets"):
         return loader.targets
     return np.concatenate([y.asnumpy() for _, y in loader])
@@ -18,7 +18,7 @@ def labels_of(loader: Iterable) -> np.ndarray:
 def require_classes(labels: np.ndarray, n_classes: int, *, one_hot: bool = False) -> None:
     """Raise InputError for class numbers (n,) that are not in 0..n_classes-1, and rows (n, classes) of another width.
 
-    MXNet's loss would take the nearest class in silence. one_hot: the rows must sum to 1 as well.
+    MXNet's loss would silently take the nearest class. one_hot: the rows must sum to 1 as well.
     """
     labels = np.asarray(labels)
     if labels.ndim == 2:
@@ -49,6 +49,6 @@ def require_one_hot(rows: np.ndarray) -> None:
 
 
 def class_numbers(labels: np.ndarray) -> np.ndarray:
-    """Class numbers (n,) of labels that are such, or rows (n, classes), whose highest entry counts."""
+    """Class numbers (n,) of labels: class numbers themselves, or rows (n, classes), whose highest entry counts."""
     labels = np.asarray(labels)
     return labels if labels.ndim == 1 else labels.argmax(axis=1)

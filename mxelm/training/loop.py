@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mxelm.containers import save_container
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_whole
 from mxelm.files import require_writable
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
@@ -34,7 +34,7 @@ class NotFinite(InputError):
 
 
 def classify(network: mx.gluon.HybridBlock, x: mx.nd.NDArray, y: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-    """Softmax cross-entropy (batch,) and the scores (batch, classes): what `fit` minimises unless told otherwise.
+    """Softmax cross-entropy (batch,) and the scores (batch, classes): what `fit` minimises by default.
 
     y: class numbers (batch,), or rows (batch, classes) that sum to 1; InputError for rows of another width.
     """
@@ -68,8 +68,7 @@ def fit(network: mx.gluon.HybridBlock, loader: GluonLoader, epochs: int, schedul
     Raises NotFinite, an InputError, when loss or parameters stop being finite; InputError for labels that name no class
     of the network; FileError when the checkpoint is of another run or cannot be written.
     """
-    if epochs < 1:
-        raise InputError(f"a training takes one epoch or more, got {epochs}")
+    require_whole("epochs", epochs)
     if checkpoint:
         require_writable(checkpoint)
     if patience is not None and (patience < 1 or validation is None):

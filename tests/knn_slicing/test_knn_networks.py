@@ -43,5 +43,5 @@ def test_kernels_there_and_back(filters):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match="no network '12'"):
+    with pytest.raises(InputError, match="network '12' is not known"):
         networks.network("12")

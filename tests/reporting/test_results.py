@@ -121,7 +121,7 @@ def test_better_is_one_of_three():
     (lambda c: c.update(extra=1), "unknown keys: extra"),
     (lambda c: c.pop("machine"), "missing keys: machine"),
     (lambda c: c.update(rows={}), "'rows' must be a list"),
-    (lambda c: c.update(machine={"cpu": "x"}), "machine must tell"),
+    (lambda c: c.update(machine={"cpu": "x"}), "machine must have"),
     (lambda c: c["rows"].append(3), "not an object"),
     (lambda c: c["rows"][1].update(note="x"), "'fused.a.c': unknown keys: note"),
     (lambda c: c["rows"][1].pop("date"), "'fused.a.c': missing keys: date"),

@@ -250,7 +250,7 @@ def test_a_learning_rate_of_zero_moves_running_statistics_alone():
 @pytest.mark.parametrize("options, told", [
     ({"optimizer": "foo"}, "no optimizer 'foo' with learning_rate.*: Cannot find optimizer foo"),
     ({"settings": {"momentums": 0.9}}, "no optimizer 'nag' with learning_rate, momentums: .*momentums"),
-    ({"epochs": 0}, "one epoch or more, got 0")])
+    ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0")])
 def test_trainings_that_are_not(options, told):
     with pytest.raises(InputError, match=told):
         run(network(), **options)
@@ -557,7 +557,7 @@ def test_the_best_epoch_is_that_of_the_validation(tmp_path, monkeypatch):
     scores = iter([0.2, 0.7, 0.7, 0.3])
     kept = []
 
-    def score(net, *_):
+    def score(net, *_, **__):
         kept.append(parameters(net))
         return next(scores)
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What an engine is made of, but for the number of prototypes, which the bytes decide."""
+    """What an engine is made of, except the number of prototypes, which the bytes decide."""
 
     filters: tuple = (32, 64)
     bits: tuple = (6, 6, 6)  # of kernels, map, prototypes

@@ -97,7 +97,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Engine:
-        """The engine in a file; FileError for one that is missing, cut, damaged or no engine."""
+        """The engine in a file; FileError if it is missing, cut, damaged or not an engine."""
         found = file.read(path)
         return cls(Bank(*found["conv1"]), Bank(*found["conv2"]), found["projection"], found["centre"],
                    found["prototypes"], found["counts"], found["classes"])

@@ -5,7 +5,7 @@
     names       the classes' names in UTF-8, a line break between two
     counts      prototypes of each class, uint16
     floats      float32: biases and scales of both layers, scales of the map, centre, scales of the prototypes
-    levels      conv1, conv2, map, prototypes, each packed as `Quantised.pack` does
+    levels      conv1, conv2, map, prototypes, each packed by `Quantised.pack`
     checksum    BLAKE2b of all before it, 16 bytes
 Everything is little-endian.
 """
@@ -72,7 +72,7 @@ def write(path: str | os.PathLike, engine: Engine) -> None:
 
 
 def is_engine(path: str | os.PathLike) -> bool:
-    """Whether a file begins as an engine does; False for one that cannot be read."""
+    """Whether a file begins like an engine; False for one that cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -81,7 +81,7 @@ def is_engine(path: str | os.PathLike) -> bool:
 
 
 def read(path: str | os.PathLike) -> dict:
-    """What a file holds, by the names of Engine's fields; FileError unless every byte is as it was written."""
+    """What a file holds, by the names of Engine's fields; FileError if a single byte has changed."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEADER.size)
@@ -157,9 +157,9 @@ def _shapes(n_conv1, n_conv2, n_dims, n_prototypes):
 
 
 def _names(classes):
-    """The classes' names as they stand in the file; InputError for what could not be read back."""
+    """The classes' names as the file holds them; InputError for names that could not be read back."""
     if not 2 <= len(classes) <= MOST_CLASSES or len(set(classes)) != len(classes):
-        raise InputError(f"an engine tells 2 to {MOST_CLASSES} classes of different names apart, got {len(classes)}")
+        raise InputError(f"an engine has 2 to {MOST_CLASSES} classes of different names, got {len(classes)}")
     names = "\n".join(classes).encode()
     if names.count(b"\n") != len(classes) - 1 or len(names) >= 2 ** 16:
         raise InputError("the classes' names must have no line breaks, and less than 65,536 bytes together")

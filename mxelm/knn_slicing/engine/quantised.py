@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, require_whole
 
 MOST_BITS = 8
 
@@ -28,8 +28,7 @@ class Quantised:
 
         Raises InputError for bits outside 2..8 and for values that are not finite.
         """
-        if not 2 <= bits <= MOST_BITS:
-            raise InputError(f"a level takes 2 to {MOST_BITS} bits, got {bits}")
+        require_whole("bits", bits, 2, MOST_BITS)
         values = np.asarray(values, np.float32)
         if not np.isfinite(values).all():
             raise InputError("values that are not finite cannot be quantised")

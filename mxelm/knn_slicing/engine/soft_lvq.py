@@ -18,7 +18,7 @@ import numpy as np
 class Quantiser:
     """A map W (n_features, n_dims), prototypes (n_prototypes, n_dims) and their labels, refined in place by Adam.
 
-    projection: float32, or None where samples are given as they are compared.
+    projection: float32, or None if samples are given in the space in which they are compared.
     """
 
     def __init__(self, projection: np.ndarray | None, prototypes: np.ndarray, labels: np.ndarray,
@@ -74,7 +74,7 @@ class Quantiser:
 
 
 def soft_cost(distances: np.ndarray, own: np.ndarray, sharpness: float) -> tuple[float, np.ndarray]:
-    """Robust soft LVQ: minus the log of the share of exp(-sharpness d_j) that prototypes of the own class have."""
+    """Robust soft LVQ: -log of the share of exp(-sharpness d_j) that falls to prototypes of the sample's own class."""
     scores = -sharpness * distances
     scores -= scores.max(axis=1, keepdims=True)
     every = np.exp(scores)

@@ -1,4 +1,4 @@
-"""A linear map that tells classes apart: principal components, whitened within subclasses, then LDA."""
+"""A linear map that separates classes: principal components, whitened within subclasses, then LDA."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def fit(x: np.ndarray, labels: np.ndarray, *, n_components: int, n_subclasses: i
         seed: int) -> tuple[Whitening, np.ndarray, np.ndarray]:
     """(Whitening, W (n_components, n_dims), subclass of each sample) of features x float32 (n, n_features).
 
-    Each class is split into `n_subclasses` by k-means, for a digit is written in more than one way. The scatter
+    Each class is split into `n_subclasses` by k-means, because a digit is written in more than one way. The scatter
     within them, plus shrinkage * its mean eigenvalue on the diagonal, is whitened; W holds the leading directions of
     the scatter between them. Source: Zhu and Martinez, IEEE TPAMI 28, 2006, "Subclass discriminant analysis".
     """

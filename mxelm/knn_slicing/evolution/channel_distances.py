@@ -1,9 +1,9 @@
-"""Distances that are sums over channels: when one channel changes, only its share is computed anew.
+"""Distances that are sums over channels: when one channel changes, only its share is computed again.
 
 Squared L2: D = D_fixed + |q_c - r_c|^2. Cosine: the dot product and both squared norms are such sums.
 A `...Channel` keeps, for one channel, the `listed` references of each query that are nearest without it. A candidate
-for the channel is measured against these alone, and `bound` says how near a reference outside the list can be at all;
-where that is not far enough, `rows` gives the distances to all references. Queries, references and features are
+for the channel is measured against these alone, and `bound` says how near any reference outside the list can be;
+if that is not far enough, `rows` gives the distances to all references. Queries, references and features are
 float32; sums over channels are float64.
 """
 from __future__ import annotations
@@ -60,7 +60,7 @@ class L2Channel:
         return self.fixed[part][:, None, :] + shares.transpose(0, 2, 1)
 
     def bound(self, part: slice, queries: np.ndarray) -> np.ndarray:
-        """What no reference outside the list is nearer than: (b, 1), for a share is never negative."""
+        """No reference outside the list is nearer than this, (b, 1): a channel's share is never negative."""
         return self.next[part][:, None]
 
     def tolerance(self, kth: np.ndarray, positions: int) -> np.ndarray:
@@ -126,7 +126,7 @@ class CosineChannel:
         return self.whole.of(self.dots[part][:, None, :] + dots.transpose(0, 2, 1), q2, r2)
 
     def bound(self, part: slice, queries: np.ndarray) -> np.ndarray:
-        """What no reference outside the list is nearer than, (b, candidates).
+        """No reference outside the list is nearer than this, (b, candidates).
 
         With t the angle of the fixed parts and a, b the angles by which the channel turns query and reference:
         cos = cos a cos b cos t + sin a sin b cos(...) <= sqrt(cos^2 a cos^2 t + sin^2 a), whatever b is.

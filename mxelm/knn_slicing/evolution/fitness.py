@@ -141,7 +141,7 @@ class KernelFitness:
         return vectors
 
     def _prepared(self, task, run):
-        """What the task shares with the others of its search, made anew when another search has begun."""
+        """What the task shares with the others of its search; computed again when another search has begun."""
         key = (digest(*task.weights, task.queries, np.array([task.tau or 0.0])), task.layer, self._changes_all(task))
         if self._shared[0] != key:
             self._shared = None, None  # its memory is free before the next one's is asked for

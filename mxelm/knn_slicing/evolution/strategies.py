@@ -4,8 +4,8 @@
     individuals = strategy.generate(creator.KernelIndividual)   # evaluate them, set their fitness
     strategy.update(individuals)
 
-Each owns its random generator (DEAP itself draws from NumPy's global one) and tells its whole state as arrays and
-JSON-able values, so that a search can be stopped and gone on with, bit for bit.
+Each owns its random generator (DEAP itself draws from NumPy's global one) and gives its whole state as arrays and
+JSON-able values, so that a search can be stopped and resumed, bit for bit.
 
 Why a separable CMA-ES: all of conv2 at once are N = 18,496 numbers. One full covariance matrix of them takes 2.74 GB
 in float64, DEAP holds three (C, B, BD), and every update decomposes one: about N^3 operations, some 20 minutes. A
@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from deap import base, cma, creator
 
-from mxelm.errors import InputError, require_choice
+from mxelm.errors import InputError, require_choice, require_whole
 
 METHODS = ("cma", "sepcma", "pso", "cma-talk", "pso-talk", "random")
 
@@ -43,8 +43,9 @@ def make(method: Literal["cma", "sepcma", "pso", "cma-talk", "pso-talk", "random
     require_choice("search method", method, METHODS)
     if start.ndim != 1 or not start.size or not np.isfinite(start).all():
         raise InputError(f"a search starts from a vector of finite numbers, got shape {start.shape}")
-    if not (np.isfinite(sigma) and sigma > 0) or population < 4:
-        raise InputError(f"a search needs sigma above 0 and a population of 4 or more, got {sigma} and {population}")
+    require_whole("population", population, 4)
+    if not (np.isfinite(sigma) and sigma > 0):
+        raise InputError(f"a search needs sigma above 0, got {sigma}")
     if method == "cma":
         return CMA(start, sigma, population, rng)
     if method == "sepcma":
@@ -70,7 +71,7 @@ class Strategy:
                 {name: np.array(getattr(self, name)) for name in self.arrays})
 
     def restore(self, meta: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `state` told; the strategy was made by `make` with the same arguments."""
+        """Take over what `state` returned; the strategy was made by `make` with the same arguments."""
         for name in self.numbers:
             setattr(self, name, type(getattr(self, name))(meta[name]))
         for name in self.arrays:

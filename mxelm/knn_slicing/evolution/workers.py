@@ -1,4 +1,4 @@
-"""`map` over processes or over a dask.distributed cluster, for a function that carries much with it.
+"""`map` over processes or over a dask.distributed cluster, for a function that holds much data.
 
 The function (a KernelFitness's `evaluate`, with its images) is sent to each worker once; tasks are small. Results come
 in the order of the tasks and are those of one process, bit for bit.
@@ -18,7 +18,7 @@ _function = None  # in a worker process
 class Processes:
     """`map` over so many processes of this machine; a context manager.
 
-    Raises EnvironmentProblem when one of them dies, as without memory.
+    Raises EnvironmentProblem if one of them dies, for example without memory.
     """
 
     def __init__(self, count: int) -> None:
@@ -33,7 +33,7 @@ class Processes:
         try:
             return list(self._pool.map(_call, tasks))
         except BrokenProcessPool:
-            raise EnvironmentProblem("a worker process died, perhaps for want of memory: take fewer, and resume"
+            raise EnvironmentProblem("a worker process died, perhaps because memory ran out: take fewer, and resume"
                                      ) from None
 
     def close(self) -> None:

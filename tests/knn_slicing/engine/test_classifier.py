@@ -52,8 +52,9 @@ def test_rows_of_zeros_stay_zeros():
     assert (made.scale > 0).all() and (made.values[0] == 0).all() and made.values[2, 0] == pytest.approx(3)
 
 
-@pytest.mark.parametrize("values, bits, said", [([[1.0]], 1, "2 to 8 bits"), ([[1.0]], 9, "2 to 8 bits"),
-                                                ([[np.nan]], 8, "not finite")])
+@pytest.mark.parametrize("values, bits, said", [
+    ([[1.0]], 1, "bits must be a whole number from 2 to 8"), ([[1.0]], 9, "from 2 to 8"),
+    ([[np.nan]], 8, "not finite")])
 def test_what_cannot_be_quantised_is_refused(values, bits, said):
     with pytest.raises(InputError, match=said):
         Quantised.of(values, bits)

@@ -131,7 +131,7 @@ def test_global_random_states_are_neither_read_nor_changed(method):
 
 @pytest.mark.parametrize("change, message", [
     ({"method": "ga"}, "cma"), ({"sigma": 0.0}, "sigma"), ({"sigma": np.nan}, "sigma"),
-    ({"population": 3}, "4 or more"),
+    ({"population": 3}, "population must be a whole number of at least 4"),
     ({"start": np.zeros((2, 2))}, "vector"), ({"start": np.array([np.nan])}, "finite")])
 def test_what_cannot_be_searched(change, message):
     arguments = {"method": "cma", "start": np.zeros(3), "sigma": 1.0, "population": 8, **change}
