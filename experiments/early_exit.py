@@ -58,7 +58,7 @@ RUNS = {
         "fire3_concat", "fire4_concat", "fire5_concat", "fire6_concat", "fire7_concat", "fire8_concat"]},
     "cifar10": {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in
                                                               ("3a", "3b", "3c", "4a")],
-                "images": 6000, "epochs": 2, "batch": 128, "peak": 0.02, "warmup": 0.2,  # fraction of the run
+                "images": 3000, "epochs": 2, "batch": 128, "peak": 0.02, "warmup": 0.2,  # fraction of the run
                 "momentum": 0.9, "weight_decay": 5e-4, "calibration": 4000, "max_loss": 0.003, "certainty": 0.9},
 }
 QUICK = {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in ("3a", "3c", "4a")],

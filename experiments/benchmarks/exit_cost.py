@@ -40,8 +40,8 @@ RUNS = {
     "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
-              "batches": [1, 32], "rounds": 5, "leaving": 0.4},  # share of the rows at each exit
-    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 30, "rounds": 3},
+              "batches": [1, 32], "rounds": 3, "leaving": 0.4},  # share of the rows at each exit
+    "ms": {"networks": ["lite0", "mobilenet"], "images": 12, "rounds": 3},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
 
