@@ -16,8 +16,8 @@ benchmarks/exit_cost.py and exit_promise.py. Source: Savchenko, Algorithms 1 and
 
 Evidence:
 
-    exit.speedup.lite0.frozen       1.230 ratio (n = 1), AMD EPYC x 2, ce44c76+
-    exit.loss.lite0.frozen          0.4412 points (n = 1), AMD EPYC x 2, ce44c76+
+    exit.speedup.lite0.frozen       1.212 ± 0.025 ratio (n = 2), AMD EPYC x 2, 4755d45+ to ce44c76+
+    exit.loss.lite0.frozen          −0.3 ± 1.1 points (n = 2), AMD EPYC x 2, 4755d45+ to ce44c76+
     exit.speedup.mobilenet.frozen   1.102 ratio (n = 1), AMD EPYC x 2, e7eab53
     exit.loss.mobilenet.frozen      0.3004 points (n = 1), AMD EPYC x 2, e7eab53
     exit.speedup.squeezenet.frozen  not measured yet
