@@ -18,14 +18,16 @@ def lesson(monkeypatch):
     return knn_slicing
 
 
-def test_one_seed_evolves_and_judges_both_ends(lesson, lab):
-    settings = {**lesson.SEARCH, **lesson.QUICK, "filters": 1}
+def test_one_seed_evolves_and_judges_both_ends(lesson, lab, monkeypatch):
+    few = [(images[:400], labels[:400]) for images, labels in lesson.mnist(lab(lesson, "cma"))]
+    monkeypatch.setattr(lesson, "mnist", lambda lab: few)
+    settings = {**lesson.SEARCH, **lesson.QUICK, "references": 200, "queries": 100, "filters": 1}
     found = lesson.one_seed("cma", settings, 0, lab(lesson, "cma"))
     assert found["evaluations"] == 9 and set(found) == {"evaluations", "minutes", "rounds", "start.4000",
                                                         "evolved.4000"}
     side = found["evolved.4000"]
-    assert side["test_images"] == 539 and side["accuracy"]["test10000"] == 1 - len(side["wrong"]) / 539
-    assert side["accuracy"]["test10000"] > 0.9 and set(side["accuracy"]) == {"test1000", "test10000"}
+    assert side["test_images"] == 400 and side["accuracy"]["test10000"] == 1 - len(side["wrong"]) / 400
+    assert side["accuracy"]["test10000"] > 0.8 and set(side["accuracy"]) == {"test1000", "test10000"}
 
 
 @pytest.mark.parametrize("run, on_test", [("cma", False), ("cma_on_test", True)])
