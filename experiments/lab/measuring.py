@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from mxelm.errors import EnvironmentProblem, MxelmError
 
+GOODBYE = 30.0  # seconds for a process that has answered to end by itself
+
 
 def in_turn(calls, rounds, description=None, *, clock=time.perf_counter):
     """Median seconds of each call, run in turn A B A B ...; the first round is not counted.
@@ -53,6 +55,7 @@ def in_a_process(function, *arguments, threads=1):
     sender.close()
     try:
         answer, problem = receiver.recv()
+        child.join(GOODBYE)
     except EOFError:
         child.join()
         raise EnvironmentProblem(f"the process of {function.__name__} ended with code {child.exitcode}") from None
