@@ -1,6 +1,7 @@
 from . import (
            backbones,
            data,
+           early_exit,
            feature_maps,
            files,
            fused,
@@ -14,6 +15,7 @@ from . import (
 )
 from .backbones.backbone import Backbone
 from .data.dataset import Dataset
+from .early_exit.estimator import EarlyExitClassifier
 from .errors import EnvironmentProblem, FileError, InputError, MxelmError
 from .feature_maps.match import MatchingClassifier
 from .fused.estimators import FusedELMClassifier, FusedELMRegressor
@@ -21,7 +23,7 @@ from .fused.row_estimators import ELMClassifier, ELMRegressor
 from .knn_slicing.sliced import SlicedClassifier
 from .preprocessing import Preprocessing
 
-__all__ = ["Backbone", "Dataset", "ELMClassifier", "ELMRegressor", "EnvironmentProblem", "FileError",
-           "FusedELMClassifier", "FusedELMRegressor", "InputError", "MatchingClassifier", "MxelmError",
-           "Preprocessing", "SlicedClassifier", "backbones", "data", "feature_maps", "files", "fused", "graphs", "gunn",
-           "knn_slicing", "neighbours", "reporting", "runtime", "training"]
+__all__ = ["Backbone", "Dataset", "ELMClassifier", "ELMRegressor", "EarlyExitClassifier", "EnvironmentProblem",
+           "FileError", "FusedELMClassifier", "FusedELMRegressor", "InputError", "MatchingClassifier", "MxelmError",
+           "Preprocessing", "SlicedClassifier", "backbones", "data", "early_exit", "feature_maps", "files", "fused",
+           "graphs", "gunn", "knn_slicing", "neighbours", "reporting", "runtime", "training"]
