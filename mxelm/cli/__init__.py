@@ -2,6 +2,8 @@
 
 A command module has `add_arguments(parser)`, `run(args) -> dict` (JSON-able) and `show(result)`.
 """
+from __future__ import annotations
+
 import argparse
 import importlib
 import json
@@ -9,6 +11,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 
 from mxelm import __version__
 from mxelm.errors import MxelmError
@@ -36,7 +39,7 @@ COMMANDS = {
 }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for an error that mxelm names, 2 for bad usage, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     parser, commands = _parser(argv)

@@ -1,8 +1,12 @@
 """mxelm accumulate: one pass of a set, or of a shard of it, kept as a state."""
+from __future__ import annotations
+
+import argparse
+
 from mxelm.cli import options
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_backbone(parser)
     options.add_elm(parser)
@@ -12,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--out", required=True, metavar="STATE", help="the state to write, as the pass goes")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
     from mxelm.files import require_writable
     require_writable(args.out)
@@ -28,7 +32,7 @@ def run(args):
     return {"state": args.out, **options.state_summary(state), "skipped": [list(entry) for entry in skipped]}
 
 
-def show(result):
+def show(result: dict) -> None:
     options.show_skipped(result)
     print(f"{result['state']}: {result['n_samples']} images, {result['n_neurons']} neurons, {result['n_outputs']} "
           f"outputs, {result['bytes']:,} bytes")

@@ -1,11 +1,14 @@
 """mxelm convert: a classifier in an ONNX file becomes a checkpoint."""
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
 
 from mxelm.cli import options
 from mxelm.errors import InputError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument("prefix", type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
     parser.add_argument("--preprocessing", metavar="NAME|JSON",
@@ -14,7 +17,7 @@ def add_arguments(parser):
                         help="224 or HEIGHTxWIDTH, for a model that leaves them open")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm.backbones.onnx import convert
     return vars(convert(args.model, args.prefix, preprocessing=_preprocessing(args.preprocessing), size=args.size))
 
@@ -35,7 +38,7 @@ def _preprocessing(given):
     return Preprocessing.read(given)
 
 
-def show(result):
+def show(result: dict) -> None:
     print(f"opset {result['opset']}, {result['nodes']} nodes, {result['parameters']:,} parameters: images "
           f"{tuple(result['input_shape'])} -> {result['n_features']} features -> {result['n_outputs']} outputs")
     if result["difference"] is None:

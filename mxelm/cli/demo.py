@@ -1,4 +1,7 @@
 """mxelm demo: the main job on what ships, scikit-learn's digits through the small pretrained checkpoint."""
+from __future__ import annotations
+
+import argparse
 import time
 
 from mxelm.cli import options
@@ -9,12 +12,12 @@ TEST = 0.3  # of the 1,797 digits, seen by nothing but the final score
 SHOWN_SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="mxelm-demo", metavar="DIR", help="folder for the checkpoint and the picture")
     parser.add_argument("--seed", type=options.seed, default=0, help="of the splits and of W")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm.files import make_folder, require_writable
     folder = make_folder(args.out, "choose another with --out")
     require_writable(folder / "digits-symbol.json")
@@ -32,7 +35,7 @@ def run(args):
             "seconds": time.perf_counter() - start}
 
 
-def measure(seed=0, progress=False):
+def measure(seed: int = 0, progress: bool = False) -> dict:
     """One run of the demo's job: (Fit, figures); test images are scored once, by the chosen model and by Ridge."""
     from sklearn.linear_model import RidgeClassifier
 
@@ -47,7 +50,7 @@ def measure(seed=0, progress=False):
                   "test_images": len(test), "learning_images": len(learning)}
 
 
-def show(result):
+def show(result: dict) -> None:
     print("\naccuracy on the validation images, % (rows: l2, columns: neurons)")
     sizes = result["grid"]["sizes"]
     shown = [sizes.index(size) for size in SHOWN_SIZES if size in sizes]

@@ -1,16 +1,22 @@
 """mxelm distribute: accumulate on several workers at once, here or on several machines."""
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mxelm.cli import options
 from mxelm.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from mxelm.fused.projection import Projection
 
 # The options that a work folder belongs to: with others, its shards would be of another run.
 _BELONGING = ("images", "data", "root", "split", "kind", "skip_bad", "checkpoint", "epoch", "cut", "preprocessing",
               "pooling", "neurons", "spread", "seed", "like", "method", "interface", "batch")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_backbone(parser)
     options.add_elm(parser)
@@ -24,7 +30,7 @@ def add_arguments(parser):
     parser.add_argument("--out", required=True, metavar="STATE", help="the state to write")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import files
     files.require_writable(args.out)
     if args.hosts and args.address.startswith("127."):
@@ -43,14 +49,14 @@ def run(args):
             "skipped": [entry for part in done for entry in part["skipped"]]}
 
 
-def job_of(args, projection):
+def job_of(args: argparse.Namespace, projection: Projection) -> dict:
     """What every worker is told, JSON-able."""
     return {"data": options.data_arguments(args), "backbone": options.backbone_arguments(args),
             "projection": projection, "out": args.out,
             "options": {name: getattr(args, name) for name in ("method", "batch", "skip_bad", "interface")}}
 
 
-def show(result):
+def show(result: dict) -> None:
     options.show_skipped(result)
     print(f"{result['state']}: {result['n_samples']} images, from shards of {', '.join(map(str, result['shards']))}")
     print(f"{result['work']} still holds the shards; remove it when it is not needed any more")

@@ -1,11 +1,13 @@
 """mxelm engine: a small classifier of 28x28 images in one file; predicting needs NumPy and Pillow alone."""
+from __future__ import annotations
+
 import argparse
 
 from mxelm.cli import options
 from mxelm.errors import InputError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
@@ -24,7 +26,7 @@ def add_arguments(parser):
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files of any size and colour")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     return {"build": _build, "predict": _predict}[args.action](args)
 
 
@@ -55,7 +57,7 @@ def _predict(args):
     return {"engine": args.file, "predictions": {path: engine.classes[n] for path, n in zip(args.images, numbers)}}
 
 
-def show(result):
+def show(result: dict) -> None:
     if "predictions" in result:
         for path, name in result["predictions"].items():
             print(f"{name}  {path}")

@@ -1,11 +1,14 @@
 """mxelm env: what this installation can do, and what it lacks."""
+from __future__ import annotations
+
+import argparse
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing beyond what every command takes."""
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import runtime
     from mxelm.errors import MxelmError
     found = {"machine": runtime.machine(), "versions": runtime.versions(), "missing": runtime.missing_libraries()}
@@ -30,7 +33,7 @@ def _place(find, name):
         return None
 
 
-def show(result):
+def show(result: dict) -> None:
     machine = result["machine"]
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']} GB")
     print("  ".join(f"{name} {version}" for name, version in result["versions"].items()))

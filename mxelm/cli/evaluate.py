@@ -1,4 +1,7 @@
 """mxelm evaluate: how good a trained checkpoint is on images that it has not seen."""
+from __future__ import annotations
+
+import argparse
 import csv
 import io
 
@@ -6,7 +9,7 @@ from mxelm.cli import options
 from mxelm.errors import InputError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="PREFIX of a checkpoint that `mxelm fit` wrote")
     options.add_data(parser)
     parser.add_argument("--out", type=options.prefix, metavar="PREFIX",
@@ -14,7 +17,7 @@ def add_arguments(parser):
     options.add_ctx(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm.files import require_writable, write_text
     if args.out:
         require_writable(f"{args.out}.csv")
@@ -42,7 +45,7 @@ def _csv(confusion, classes):
     return text.getvalue()
 
 
-def show(result):
+def show(result: dict) -> None:
     options.show_skipped(result)
     for name, value in result.get("per_class", {}).items():
         print(f"  {value:7.2%}  {name}")

@@ -1,10 +1,12 @@
 """mxelm exits: a network that answers as soon as one of its exits is sure."""
+from __future__ import annotations
+
 import argparse
 
 from mxelm.cli import options
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name, summary):
@@ -36,7 +38,7 @@ def add_arguments(parser):
     curve.add_argument("--out", default="curve", metavar="PREFIX", help="of PREFIX.csv and PREFIX.png")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     return {"costs": _costs, "fit": _fit, "predict": _predict, "curve": _curve}[args.action](args)
 
 
@@ -101,7 +103,7 @@ def _curve(args):
     return {"csv": f"{args.out}.csv", "picture": f"{args.out}.png", "points": len(seconds), "images": len(rows) - half}
 
 
-def show(result):
+def show(result: dict) -> None:
     if "layers" in result:
         print(f"{result['milliseconds']:.2f} ms an image; up to each layer:")
         for entry in result["layers"]:

@@ -1,13 +1,16 @@
 """mxelm export: a predictor, checkpoint or engine as an ONNX model."""
+from __future__ import annotations
+
+import argparse
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="PREFIX of a predictor or checkpoint, or an engine")
     parser.add_argument("out", metavar="OUT.onnx", help="the model to write")
     parser.add_argument("--cut", metavar="OUTPUT", help="export the features at this output instead of the scores")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm.files import require_writable
     from mxelm.knn_slicing.engine.file import is_engine
     require_writable(args.out)
@@ -33,7 +36,7 @@ def _engine(args):
             "classes": len(engine.classes), "difference": None}
 
 
-def show(result):
+def show(result: dict) -> None:
     name, kind, shape = result["inputs"]
     print(f"wrote {result['model']}: {name} {kind} ({', '.join(map(str, shape))}) -> {result['outputs']} numbers, "
           f"{result['classes']} class names")

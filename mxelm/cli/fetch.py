@@ -1,14 +1,18 @@
 """`mxelm fetch`: known weights or a known data set, or what to put where by hand."""
+from __future__ import annotations
+
+import argparse
+
 from mxelm.errors import InputError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?",
                         help="efficientnet_lite0, Inception21k, cifar10, ...; none: list them")
     parser.add_argument("--folder", metavar="DIR", help="where to put it, if not in the cache (MXELM_CACHE)")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import data
     from mxelm.backbones.fetching import fetch
     from mxelm.backbones.known import known
@@ -25,7 +29,7 @@ def run(args):
                      f"{', '.join(sets)}")
 
 
-def show(result):
+def show(result: dict) -> None:
     if "weights" in result:
         for name, entry in result["weights"].items():
             print(f"{name:20} {entry['summary']}; licence: {entry['licence']}")

@@ -1,8 +1,16 @@
 """mxelm fit: images in, a trained checkpoint out."""
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
 from mxelm.cli import options
 
+if TYPE_CHECKING:
+    from mxelm.fused.job import Fit
 
-def add_arguments(parser):
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_backbone(parser)
     options.add_elm(parser)
@@ -12,7 +20,7 @@ def add_arguments(parser):
     parser.add_argument("--state", metavar="FILE", help="also keep the accumulated matrices here")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
     from mxelm.files import require_writable
     require_writable(f"{args.out}-symbol.json")
@@ -30,7 +38,7 @@ def run(args):
     return summary(done, args.out)
 
 
-def summary(done, prefix):
+def summary(done: Fit, prefix: str) -> dict:
     """What there is to say of a finished fit, JSON-able."""
     choice = done.selection
     return {
@@ -48,7 +56,7 @@ def summary(done, prefix):
     }
 
 
-def show(result):
+def show(result: dict) -> None:
     options.show_skipped(result)
     if result["validation"]:
         choice = result["validation"]

@@ -1,17 +1,20 @@
 """mxelm info: what a file is."""
+from __future__ import annotations
+
+import argparse
 import json
 from pathlib import Path
 
 from mxelm.errors import FileError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a file, or the PREFIX of a checkpoint")
     parser.add_argument("--outputs", action="store_true",
                         help="of a network: what it can be cut at, each with its shape and share of the cost")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     path = Path(args.file)
     if path.is_file() and path.suffix == ".params":
         return _params(path)
@@ -71,7 +74,7 @@ def _network(prefix, outputs):
     return {**found, "inner outputs": costs} if outputs else found
 
 
-def show(result):
+def show(result: dict) -> None:
     for name, value in result.items():
         if name == "inner outputs":
             _show_outputs(value)

@@ -1,11 +1,13 @@
 """mxelm maps: feature maps seen, cached, matched, and looked up."""
+from __future__ import annotations
+
 import argparse
 
 from mxelm.cli import options
 from mxelm.errors import InputError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
@@ -60,7 +62,7 @@ def add_arguments(parser):
     options.add_ctx(similar)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     return {"show": _show, "cache": _cache, "merge": _merge, "fit": _fit, "predict": _predict,
             "similar": _similar}[args.action](args)
 
@@ -204,7 +206,7 @@ def _share(text):
     return value
 
 
-def show(result):
+def show(result: dict) -> None:
     """Print what an action has done, a few lines."""
     for path in result.get("files", []):
         print(f"wrote {path}")

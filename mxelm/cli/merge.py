@@ -1,14 +1,18 @@
 """mxelm merge: add states of disjoint samples."""
+from __future__ import annotations
+
+import argparse
+
 from mxelm.cli import options
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("states", metavar="STATE", nargs="+", help="states of the same backbone, W and classes")
     parser.add_argument("--union-classes", action="store_true", help="also where their class lists differ")
     parser.add_argument("--out", required=True, metavar="STATE", help="the state to write")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
     from mxelm.files import require_writable
     require_writable(args.out)
@@ -17,5 +21,5 @@ def run(args):
     return {"state": args.out, **options.state_summary(state)}
 
 
-def show(result):
+def show(result: dict) -> None:
     print(f"{result['state']}: {result['n_samples']} images, {result['n_outputs']} outputs")

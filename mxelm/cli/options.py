@@ -1,15 +1,24 @@
 """Options that several commands share, and what they mean."""
+from __future__ import annotations
+
 import argparse
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mxelm.errors import InputError
+
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.data.dataset import Dataset
+    from mxelm.fused.projection import Projection
+    from mxelm.fused.state import ELMState
 
 log = logging.getLogger(__name__)
 
 
-def add_data(parser):
+def add_data(parser: argparse.ArgumentParser) -> None:
     """--images or --data, exactly one, and where to look."""
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--images", metavar="PATH",
@@ -23,13 +32,13 @@ def add_data(parser):
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count images that cannot be read")
 
 
-def load_data(args):
+def load_data(args: argparse.Namespace) -> Dataset:
     """The Dataset that --images or --data names."""
     from mxelm import data
     return data.load(**data_arguments(args), progress=not args.json)
 
 
-def data_arguments(args):
+def data_arguments(args: argparse.Namespace) -> dict:
     """What --images or --data and the options beside them say, as arguments of `data.load`, JSON-able."""
     given = {name: getattr(args, name) for name in ("split", "kind", "spectrum") if getattr(args, name, None)}
     # with ./ in front, a folder called digits is not taken for the known set
@@ -37,7 +46,7 @@ def data_arguments(args):
     return {"name": name, "root": args.root, "download": args.download, **given}
 
 
-def add_backbone(parser):
+def add_backbone(parser: argparse.ArgumentParser) -> None:
     """The network in front, its cut and preprocessing, and where it computes."""
     parser.add_argument("--checkpoint", default="inception_small", metavar="PREFIX",
                         help="PREFIX of PREFIX-symbol.json and PREFIX-NNNN.params, or a known name")
@@ -50,7 +59,7 @@ def add_backbone(parser):
     add_ctx(parser)
 
 
-def load_backbone(args):
+def load_backbone(args: argparse.Namespace) -> Backbone:
     """The Backbone that `add_backbone`'s options name."""
     from mxelm import backbones
     from mxelm.backbones.loading import resolve
@@ -62,7 +71,7 @@ def load_backbone(args):
     return backbones.load(**given, preprocessing=preprocessing and Preprocessing.from_json(preprocessing))
 
 
-def backbone_arguments(args):
+def backbone_arguments(args: argparse.Namespace) -> dict:
     """What `add_backbone`'s options say, as arguments of `backbones.load`, JSON-able: preprocessing too, or None."""
     from mxelm.preprocessing import Preprocessing
     return {"prefix": args.checkpoint, "epoch": args.epoch, "cut": args.cut, "ctx": args.ctx,
@@ -70,11 +79,11 @@ def backbone_arguments(args):
             "preprocessing": Preprocessing.read(args.preprocessing).to_json() if args.preprocessing else None}
 
 
-def add_ctx(parser):
+def add_ctx(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ctx", default="cpu", help="cpu, gpu or gpu(1)")
 
 
-def add_elm(parser):
+def add_elm(parser: argparse.ArgumentParser) -> None:
     """W and the way of accumulation."""
     parser.add_argument("--neurons", type=positive, default=4096, help="hidden neurons L; fewer may be chosen later")
     parser.add_argument("--spread", type=float, default=1.0, help="standard deviation of XW, which sets W's scale")
@@ -86,7 +95,7 @@ def add_elm(parser):
     parser.add_argument("--batch", type=positive, default=32, help="images a batch")
 
 
-def projection(args, backbone, dataset):
+def projection(args: argparse.Namespace, backbone: Backbone, dataset: Dataset) -> Projection:
     """The W of --like, else a new one by --seed, calibrated on a sample of `dataset`."""
     from mxelm import fused
     if args.like:
@@ -97,7 +106,7 @@ def projection(args, backbone, dataset):
     return fused.calibrate(backbone, dataset, args.neurons, spread=args.spread, seed=args.seed)
 
 
-def load_state(path):
+def load_state(path: str | os.PathLike) -> ELMState:
     """The ELMState in a file; a warning where the pass that writes it has not come to its end."""
     from mxelm.fused import ELMState
     state = ELMState.load(path)
@@ -107,18 +116,18 @@ def load_state(path):
     return state
 
 
-def state_summary(state):
+def state_summary(state: ELMState) -> dict:
     """What there is to say of a state, JSON-able."""
     return {"n_samples": state.n_samples, "n_neurons": len(state.HtH), "n_outputs": state.HtY.shape[1],
             "bytes": state.nbytes}
 
 
-def show_skipped(result):
+def show_skipped(result: dict) -> None:
     for name, reason in result["skipped"]:
         print(f"skipped {name}: {reason}")
 
 
-def positive(text):
+def positive(text: str) -> int:
     """An argparse type: an integer of at least 1."""
     try:
         value = int(text)
@@ -129,7 +138,7 @@ def positive(text):
     return value
 
 
-def above_zero(text):
+def above_zero(text: str) -> float:
     """An argparse type: a finite number above 0."""
     try:
         value = float(text)
@@ -140,21 +149,21 @@ def above_zero(text):
     return value
 
 
-def seed(text):
+def seed(text: str) -> int:
     """An argparse type: an integer from 0 to 2^32 - 1, which is what all of NumPy's generators take."""
     if not text.isdecimal() or int(text) >= 2 ** 32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
     return int(text)
 
 
-def prefix(text):
+def prefix(text: str) -> str:
     """An argparse type: a path to which -symbol.json can be added."""
     if not os.path.basename(text):
         raise argparse.ArgumentTypeError(f"{text!r} does not end in a name")
     return text
 
 
-def shard(text):
+def shard(text: str) -> tuple[int, int]:
     """An argparse type: "2/5" as (2, 5)."""
     i, _, n = text.partition("/")
     if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
@@ -162,7 +171,7 @@ def shard(text):
     return int(i), int(n)
 
 
-def l2_value(text):
+def l2_value(text: str) -> float | str:
     """An argparse type: "auto" or a number >= 0."""
     if text == "auto":
         return text

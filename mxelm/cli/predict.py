@@ -1,15 +1,19 @@
 """mxelm predict: the best classes of images."""
+from __future__ import annotations
+
+import argparse
+
 from mxelm.cli import options
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="PREFIX of a checkpoint that `mxelm fit` wrote")
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     parser.add_argument("--top", type=options.positive, default=5, help="how many classes to name")
     options.add_ctx(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm.data import Dataset
     from mxelm.data.sources import FileSource
     from mxelm.fused import Predictor
@@ -23,7 +27,7 @@ def run(args):
     return {"kind": predictor.kind, "predictions": rows}
 
 
-def show(result):
+def show(result: dict) -> None:
     for path, best in result["predictions"].items():
         print(path)
         for name, score in best:

@@ -1,4 +1,7 @@
 """`mxelm report`: RESULTS.md from the result files and the papers' printed figures; the evidence in the lessons."""
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
 
 from mxelm.errors import InputError
@@ -7,13 +10,13 @@ from mxelm.reporting import evidence, results, tables
 from mxelm.reporting.published import PUBLISHED
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", metavar="DIR", default="experiments/results", help="folder of result files")
     parser.add_argument("--out", metavar="FILE", default="RESULTS.md", help="file to write")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the file is stale")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     """Write the report and the lessons' evidence, or with --check compare them: dict of the file, figures a status.
 
     Lessons are the scripts in the folder of the result files' folder, and below, that have a block of evidence.
@@ -31,7 +34,7 @@ def run(args):
             "statuses": tables.count(tables.compare(rows, PUBLISHED))}
 
 
-def show(result):
+def show(result: dict) -> None:
     print(f"{result['file']} {'written' if result['written'] else 'is up to date'}: {result['rows']} results")
     for status, count in result["statuses"].items():
         print(f"{count:6} {status}")

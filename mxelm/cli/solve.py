@@ -1,9 +1,13 @@
 """mxelm solve: a trained checkpoint from accumulated states, without an image."""
+from __future__ import annotations
+
+import argparse
+
 from mxelm.cli import options
 from mxelm.errors import InputError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("states", metavar="STATE", nargs="+",
                         help="one state, or several of disjoint samples, which are added")
     options.add_backbone(parser)
@@ -16,7 +20,7 @@ def add_arguments(parser):
     parser.add_argument("--out", required=True, type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
     from mxelm.files import require_writable
     require_writable(f"{args.out}-symbol.json")
@@ -66,7 +70,7 @@ def _require_held_out(state, held_out, path):
         raise InputError(f"{path} cannot be the validation of this state: {error}") from None
 
 
-def show(result):
+def show(result: dict) -> None:
     if result["criterion"]:
         print(f"chosen by {result['criterion']} {result['best']:.5g}")
     print(f"l2 {result['l2']:g}, {result['n_neurons']} neurons, {result['n_samples']} images")

@@ -1,12 +1,20 @@
 """A small engine as an ONNX model: upright images in, the class of the nearest prototype out."""
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 
 from mxelm.backbones.onnx.writing import Model, write
 from mxelm.knn_slicing.engine.classifier import CELLS, SIDE, deskew
 
+if TYPE_CHECKING:
+    from mxelm.knn_slicing.engine.classifier import Engine
 
-def export(engine, path, images=None):
+
+def export(engine: Engine, path: str | os.PathLike, images: np.ndarray | None = None) -> float | None:
     """Write an Engine as an ONNX model of opset 13.
 
     The input "image" is float32 (batch, 1, 28, 28), pixel values 0..255, deskewed (mxelm.knn_slicing.deskew): moments
@@ -25,7 +33,7 @@ def export(engine, path, images=None):
     return float((found == engine.predict(images)).mean())
 
 
-def model_of(engine):
+def model_of(engine: Engine) -> onnx.ModelProto:
     """The onnx.ModelProto that `export` writes."""
     model = Model()
     x = model.add("Slice", "image", *map(model.constant, ([0, 0], [26, 26], [2, 3])))
