@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mxelm.backbones import fetch, fetching, load, verify
-from mxelm.backbones.known import known
+from mxelm.backbones.known import at_hand, known
 from mxelm.backbones.params_file import read_params
 from mxelm.errors import FileError, InputError
 from mxelm.files import sha256
@@ -62,6 +62,15 @@ def test_fetch_into_the_cache_is_found_by_name(small, tmp_path, monkeypatch, tin
     fetch("small")
     whole = load(tiny_checkpoint)
     assert load("small", preprocessing=whole.preprocessing).n_features == whole.n_features
+
+
+def test_what_lies_in_the_searched_folders_is_at_hand(small, tmp_path, monkeypatch):
+    for place, name in (("a", "mine-0000"), ("b", "mine-0003"), ("b", "yours-2-0001")):
+        (tmp_path / place / "weights").mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "weights" / f"{name}.params").touch()
+    monkeypatch.setenv("MXELM_DATA", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    monkeypatch.setenv("MXELM_CACHE", str(tmp_path / "c"))
+    assert at_hand() == {"mine": f"{tmp_path}/a/weights/mine", "yours-2": f"{tmp_path}/b/weights/yours-2"}
 
 
 def test_a_damaged_archive_leaves_nothing(small):
