@@ -41,18 +41,18 @@ from mxelm.reporting import plots, results
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 
-TRAINING = {"epochs": 2, "batch": 50, "rate": 0.05, "momentum": 0.9}  # rate: falls linearly to zero
+TRAINING = {"epochs": 2, "batch": 50, "rate": 0.1, "momentum": 0.9}  # rate: falls linearly to zero
 LAYERS = ["relu1_fwd", "relu2_fwd", "relu3_fwd"]
 BUDGETS = [0.001, 0.002, 0.005, 0.01, 0.02]  # of all images: wrong labels from the cache
 RUNS = {
-    "mnist": {**TRAINING, "epochs": 4, "cached": 30_000, "held": 10_000, "layers": LAYERS, "budgets": BUDGETS},
+    "mnist": {**TRAINING, "cached": 30_000, "held": 10_000, "labelled": 5_000, "layers": LAYERS, "budgets": BUDGETS},
     "cifar10": {"cached": 20_000, "held": 5_000, "layers": ["ch_concat_3a_chconcat", "ch_concat_3c_chconcat",
                                                           "ch_concat_4b_chconcat"], "budgets": BUDGETS},
     "caltech101": {"per_class": 30, "test_per_class": 20, "n_neurons": 1024, "budgets": [0.005, 0.01, 0.02],
                    "layers": ["block2_add", "block4_add", "block8_project", "block15_project"]},
-    "pairs": {**TRAINING, "pairs": ["3-8", "4-9", "1-7"], "images": 4000, "per_image": 2, "layers": LAYERS},
+    "pairs": {**TRAINING, "pairs": ["3-8", "4-9", "1-7"], "images": 2000, "per_image": 2, "layers": LAYERS},
 }
-QUICK = {"images": 250, "cached": 800, "held": 300, "epochs": 12, "batch": 20}
+QUICK = {"images": 250, "cached": 700, "held": 300, "epochs": 12, "batch": 20}
 
 
 def trained(images, settings, seed, preprocessing=PREPROCESSING):
@@ -92,7 +92,8 @@ def mnist(settings, seed, lab):
     images, test = lab.load("mnist", "train"), lab.load("mnist", "test")
     order = np.random.default_rng(seed).permutation(len(images))
     n, m = settings["cached"], settings["held"]
-    cached, held, rest = (images.take(np.sort(part)) for part in np.split(order, [n, n + m]))
+    cached, held, rest = (images.take(np.sort(part)) for part in np.split(order[:n + m + settings["labelled"]],
+                                                                               [n, n + m]))
     backbone = trained(cached, settings, seed)
     cache = Cache.of(backbone, cached, settings["layers"], batch=100)
     figures = matched(backbone, cache, held, test, settings)

@@ -28,10 +28,10 @@ from mxelm.reporting import plots, results
 
 SMALL = {**lesson.TRAINING, "epochs": 1}
 RUNS = {
-    "duplicates": {"per_class": 30, "n_neurons": 1024, "queries": 1000, "share": 0.5, "budget": 0.005, "batch": 32,
-                   "layers": ["block2_add", "block4_add", "block8_project"], "rounds": 3},
-    "mnist": {"cached": [1000, 10_000, 30_000], "held": 5000, "queries": 1000, "budget": 0.005, "batch": 32,
-              "layers": ["relu1_fwd", "relu2_fwd", "relu3_fwd"], "rounds": 3},
+    "duplicates": {"per_class": 15, "n_neurons": 1024, "queries": 400, "share": 0.5, "budget": 0.005, "batch": 32,
+                   "layers": ["block2_add", "block4_add"], "rounds": 2},
+    "mnist": {"cached": [1000, 5000, 30_000], "held": 2000, "queries": 500, "budget": 0.005, "batch": 32,
+              "layers": ["relu2_fwd", "relu3_fwd"], "rounds": 2},
     "search": {"descriptors": 30_000, "numbers": 128, "queries": 2000, "rounds": 5},
     "memory": {"images": [1000, 30_000], "layers": ["relu3_fwd"]},
 }

@@ -24,8 +24,8 @@ from mxelm.preprocessing import Preprocessing
 from mxelm.reporting import results
 
 SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
-RUNS = {"digits": {"size": 32, "epochs": 8, "batch": 25, "rate": 0.05, "momentum": 0.9, "layer": "relu3_fwd_output",
-                   "takes": 50, "mfcc": 20, "k": [1, 3, 5, 9]}}  # takes: recordings of each digit by each speaker
+RUNS = {"digits": {"size": 32, "epochs": 8, "batch": 25, "rate": 0.1, "momentum": 0.9, "layer": "relu3_fwd_output",
+                   "takes": 20, "mfcc": 20, "k": [1, 3, 5, 9]}}  # takes: recordings of each digit by each speaker
 QUICK = {"epochs": 1, "takes": 2}
 
 
