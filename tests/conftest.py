@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores: teams of threads would fight over them
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 settings.register_profile("mxelm", deadline=None)  # a busy machine is no fault of the code's
 settings.load_profile("mxelm")
 
