@@ -49,7 +49,8 @@ QUICK = {"images": 50, "epochs": 2, "batch": 25}
 LESSON = {**ORIGINAL, "images": 200, "epochs": 4, "batch": 25, "augmentation": "none", "sizes": [8]}
 SCHEDULES = {"warmup-linear": lambda peak: training.warmup_linear(peak, 0.15),
              "constant": lambda peak: training.steps(peak, ())}
-AUGMENTATIONS = {"none": None, "flip and crop": training.flip_and_crop}
+AUGMENTATIONS = {"none": None, "flip and crop": training.flip_and_crop,
+                 "flip, crop and cycle": tasks.flip_crop_and_cycle}  # the original's own
 GRADUAL = {"sunn": "plain", "original_sunn": "original"}  # a control -> the gradual run beside it
 
 
@@ -173,7 +174,7 @@ def draw(path, history):
 
 
 def lesson(lab):
-    """One gradual pass by hand, the whole layer fast, and both networks on 300 digits of 8x8 pixels."""
+    """One gradual pass by hand, the whole layer fast, and both networks on 200 digits of 8x8 pixels."""
     x, W = mx.nd.array([1, 2, 3]).reshape((1, 3, 1, 1)), mx.nd.array([1, -1, 2]).reshape((1, 3, 1, 1))
     passes = {layer.__name__: layer(3, K=1).update(mx.nd, x, W, None, 1, 1).asnumpy().ravel()
               for layer in (gunn.Gunn2D, gunn.Sunn2D)}
