@@ -1,7 +1,11 @@
 """CIFAR-10, from the binary or from the Python batches of its author (Krizhevsky, 2009)."""
+from __future__ import annotations
+
 import io
+import os
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +22,8 @@ _ROW = 3 * 32 * 32
 _MOST_BYTES = 1 << 26  # twice a batch
 
 
-def read(folder, split="train", name="cifar10"):
+def read(folder: str | os.PathLike, split: Literal["train", "test"] = "train",
+         name: Literal["cifar10", "cifar100"] = "cifar10") -> Dataset:
     """CIFAR-10's "train" (50,000) or "test" (10,000) images, RGB 32x32, as a Dataset of 10 classes.
 
     folder: holds data_batch_1.bin ... test_batch.bin, or the same names without .bin (Python pickles, of which only

@@ -1,10 +1,19 @@
 """Dataset: images with their targets, and the subsets and splits one takes of them."""
+from __future__ import annotations
+
 import hashlib
 import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mxelm.errors import InputError
+
+if TYPE_CHECKING:
+    from mxelm.data.iterators import GluonLoader, ModuleIter
+    from mxelm.data.sources import Source
+    from mxelm.preprocessing import Preprocessing
 
 KINDS = ("classes", "multilabel", "regression")
 
@@ -21,7 +30,9 @@ class Dataset:
     Raises InputError for targets that do not fit the kind, the classes or the source.
     """
 
-    def __init__(self, source, targets, classes, name, kind="classes", positions=None):
+    def __init__(self, source: Source, targets: np.ndarray, classes: Sequence[str], name: str,
+                 kind: Literal["classes", "multilabel", "regression"] = "classes",
+                 positions: np.ndarray | None = None) -> None:
         self.source = source
         self.classes = [unicodedata.normalize("NFC", str(c)) for c in classes]
         self.name = name
@@ -31,43 +42,43 @@ class Dataset:
         if len(self.targets) != len(self.positions):
             raise InputError(f"{name} has {len(self.positions)} images and {len(self.targets)} targets")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[np.ndarray, Any]:
         return self.image(i), self.targets[i]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Dataset {self.name}: {len(self)} images, {self.n_outputs} {self.kind}>"
 
     @property
-    def n_outputs(self):
+    def n_outputs(self) -> int:
         """Number of classes, or of target columns."""
         return len(self.classes)
 
     @property
-    def ids(self):
+    def ids(self) -> list[str]:
         """A stable name for each sample, list of str: "mnist/train/17", or a path relative to the set's folder."""
         return [self.source.ids[p] for p in self.positions]
 
     @property
-    def identity(self):
+    def identity(self) -> dict:
         """Which samples in which order these are, JSON-able, so that another run's file is not taken for this one's."""
         samples = hashlib.sha256("\n".join(self.ids).encode() + self.targets.tobytes()).hexdigest()
         return {"dataset": self.name, "samples": samples, "of": len(self)}
 
-    def digests(self):
+    def digests(self) -> np.ndarray:
         """16 bytes for each sample, uint8 (n, 16), from its id and content: the same sample has the same anywhere."""
         source = self.source
         whole = (hashlib.blake2b(source.ids[p].encode() + b"\0" + source.content(p), digest_size=16).digest()
                  for p in self.positions)
         return np.frombuffer(b"".join(whole), np.uint8).reshape(-1, 16)
 
-    def image(self, i):
+    def image(self, i: int) -> np.ndarray:
         """Image i as uint8 (height, width, 3) RGB or (height, width) grey; FileError names a broken one."""
         return self.source.image(self.positions[i])
 
-    def target_matrix(self):
+    def target_matrix(self) -> np.ndarray:
         """Targets as float32 (n, n_outputs): one-hot rows for classes, else the targets themselves."""
         if self.kind != "classes":
             return self.targets
@@ -75,7 +86,7 @@ class Dataset:
         matrix[np.arange(len(self)), self.targets] = 1
         return matrix
 
-    def take(self, indices):
+    def take(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """The samples at `indices` (integers, in that order) as a Dataset over the same source."""
         indices = np.asarray(indices)
         if indices.size == 0:
@@ -86,7 +97,7 @@ class Dataset:
             raise InputError(f"indices must lie in 0..{len(self) - 1}, got {indices.min()}..{indices.max()}")
         return self._with(self.positions[indices], self.targets[indices], self.classes)
 
-    def only(self, classes):
+    def only(self, classes: Sequence[str] | Sequence[int]) -> Dataset:
         """The samples of these classes (names or numbers), relabelled from 0 in the order given.
 
         Raises InputError for a class that the set does not have, or that is named twice.
@@ -100,7 +111,7 @@ class Dataset:
         kept = np.flatnonzero(relabel[self.targets] >= 0)
         return self._with(self.positions[kept], relabel[self.targets[kept]], [self.classes[n] for n in numbers])
 
-    def shard(self, i, n):
+    def shard(self, i: int, n: int) -> Dataset:
         """Part i of n (i from 1 to n), every n-th sample: the parts are disjoint and make up the whole."""
         if not 1 <= i <= n:
             raise InputError(f"a shard is i of n with i from 1 to n, got {i} of {n}")
@@ -108,7 +119,7 @@ class Dataset:
             raise InputError(f"{self.name} has {len(self)} samples: too few for {n} shards")
         return self.take(np.arange(i - 1, len(self), n))
 
-    def split(self, fraction=0.2, seed=0):
+    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Two Datasets (rest, part), `part` with about `fraction` of the samples; both keep the dataset's order.
 
         Stratified for classes: a class with two or more samples has at least one in both, a single one stays in
@@ -125,7 +136,7 @@ class Dataset:
             raise InputError(f"no class of {self.name} has two samples: none can be split off")
         return self.take(np.setdiff1d(np.arange(len(self)), part)), self.take(part)
 
-    def per_class(self, n, seed=0, rest=None):
+    def per_class(self, n: int, seed: int = 0, rest: int | None = None) -> tuple[Dataset, Dataset]:
         """Two Datasets: `n` random samples a class, and up to `rest` of the others a class (all of them when None).
 
         Both keep the dataset's order. Raises InputError that names a class with fewer than `n` samples.
@@ -143,12 +154,14 @@ class Dataset:
             others.append(members[n:] if rest is None else members[n:n + rest])
         return self.take(np.sort(np.concatenate(chosen))), self.take(np.sort(np.concatenate(others)))
 
-    def module_iter(self, batch, preprocessing, shuffle=None, skip_bad=False, start=0, labels=True, workers=2):
+    def module_iter(self, batch: int, preprocessing: Preprocessing, shuffle: int | None = None, skip_bad: bool = False,
+                    start: int = 0, labels: bool = True, workers: int = 2) -> ModuleIter:
         """A ModuleIter (`mx.io.DataIter`) over these samples; see mxelm.data.iterators."""
         from mxelm.data.iterators import ModuleIter
         return ModuleIter(self, batch, preprocessing, shuffle, skip_bad, start, labels, workers)
 
-    def gluon_loader(self, batch, preprocessing, shuffle=None, augment=None, skip_bad=False, workers=2):
+    def gluon_loader(self, batch: int, preprocessing: Preprocessing, shuffle: int | None = None,
+                     augment: Callable | None = None, skip_bad: bool = False, workers: int = 2) -> GluonLoader:
         """A GluonLoader, (x, y) batches for a Gluon loop, over these samples; see mxelm.data.iterators."""
         from mxelm.data.iterators import GluonLoader
         return GluonLoader(self, batch, preprocessing, shuffle, augment, skip_bad, workers)

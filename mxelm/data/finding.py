@@ -1,4 +1,6 @@
 """Finding a known set on this machine, or fetching it: checked, unpacked safely, whole or not at all."""
+from __future__ import annotations
+
 import logging
 import os
 import tempfile
@@ -13,7 +15,7 @@ from mxelm.files import file_hash, make_folder, write_text
 logger = logging.getLogger(__name__)
 
 
-def find(name, root=None, download=False, progress=False):
+def find(name: str, root: str | os.PathLike | None = None, download: bool = False, progress: bool = False) -> Path:
     """The folder in which the known set `name` lies; fetched when it is nowhere and `download` is set.
 
     Looked for in `root`, the folders of MXELM_DATA and the cache, in this order; downloads go to `root` or the cache.
@@ -41,7 +43,7 @@ def find(name, root=None, download=False, progress=False):
                     f"one of these, name another folder as root or in MXELM_DATA, or {remedy}")
 
 
-def fetch(name, place, progress=False):
+def fetch(name: str, place: str | os.PathLike, progress: bool = False) -> Path:
     """Download the known set `name` into the folder `place`, check and unpack it; return the set's folder there.
 
     Raises FileError when no mirror gives it, a hash differs, an archive is unsafe, or `place` cannot be written.

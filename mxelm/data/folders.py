@@ -1,9 +1,12 @@
 """A folder of class folders: every folder in it is a class, every file below that an image of the class."""
+from __future__ import annotations
+
 import logging
 import os
 import re
 import stat
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,8 @@ _SYSTEMS = re.compile(  # what systems leave in folders: hidden files, thumbnail
 logger = logging.getLogger(__name__)
 
 
-def read(folder, name=None, leave_out=(), suffix="", prefix=""):
+def read(folder: str | os.PathLike, name: str | None = None, leave_out: Sequence[str] = (), suffix: str = "",
+         prefix: str | os.PathLike = "") -> Dataset:
     """The images below `folder` as a Dataset: classes and files in natural order, what systems leave there ignored.
 
     Links to folders are followed; a folder counts once in a class, and not where a link leads back into the set.
@@ -48,7 +52,7 @@ def read(folder, name=None, leave_out=(), suffix="", prefix=""):
     return Dataset(FileSource(folder, ids), np.array(targets), classes, name or root.name)
 
 
-def natural(text):
+def natural(text: str) -> tuple:
     """Sort key by which "img2" comes before "img10"."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", text))], text
 

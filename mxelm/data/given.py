@@ -1,4 +1,8 @@
 """Images and targets as they are at hand, arrays, lists or a Dataset, as one Dataset."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -8,7 +12,8 @@ from mxelm.data.sources import in_memory
 from mxelm.errors import InputError
 
 
-def with_classes(images, y=None):
+def with_classes(images: np.ndarray | Sequence[np.ndarray] | Dataset,
+                 y: Sequence | None = None) -> tuple[Dataset, np.ndarray]:
     """(Dataset, classes): images with a class each, and the classes as they were given, sorted, (n_classes,).
 
     images: uint8, an array (n, h, w[, 3]) or a list of any sizes, with labels y (n,); or a Dataset of classes, which
@@ -23,7 +28,8 @@ def with_classes(images, y=None):
     return Dataset(in_memory(images), labels.astype(np.int64), classes, "images"), classes
 
 
-def with_quantities(images, y=None):
+def with_quantities(images: np.ndarray | Sequence[np.ndarray] | Dataset,
+                    y: Sequence | None = None) -> tuple[Dataset, tuple[int, ...]]:
     """(Dataset, shape): images with numbers, and the shape of one sample's, () or (n_outputs,).
 
     images: as in `with_classes`, with y (n,) or (n, n_outputs); or a Dataset of kind "regression".
@@ -37,7 +43,7 @@ def with_quantities(images, y=None):
                    "regression"), y.shape[1:]
 
 
-def without_targets(images):
+def without_targets(images: np.ndarray | Sequence[np.ndarray] | Dataset) -> Dataset:
     """Images as a Dataset whose targets mean nothing; a Dataset as it is. InputError where there are none."""
     if isinstance(images, Dataset):
         return images

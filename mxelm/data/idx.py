@@ -1,10 +1,14 @@
 """Image sets in MNIST's idx format: *-images-idx3-ubyte and *-labels-idx1-ubyte, gzipped or not."""
+from __future__ import annotations
+
 import gzip
 import io
 import math
+import os
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,8 @@ _LARGEST_RATIO = 1100  # of what is unpacked to what was packed, by gzip at its 
 _UNSIGNED_BYTE = 0x08  # the third byte of the magic number; the fourth is the number of dimensions
 
 
-def read(folder, split="train", name=None, classes=None):
+def read(folder: str | os.PathLike, split: str = "train", name: str | None = None,
+         classes: Sequence[str] | None = None) -> Dataset:
     """The "train" or "test" images of an idx set, grey, as a Dataset.
 
     folder: holds the two files of the split. classes: list of str; by default the numbers that occur in the folder.
@@ -43,12 +48,12 @@ def read(folder, split="train", name=None, classes=None):
     return Dataset(ArraySource(images, f"{name}/{split}"), labels, classes, name)
 
 
-def is_idx_folder(folder):
+def is_idx_folder(folder: str | os.PathLike) -> bool:
     """Whether `folder` holds files named as an idx set's images are."""
     return bool(_files(Path(folder), "images-idx3"))
 
 
-def read_idx(path, dimensions):
+def read_idx(path: str | os.PathLike, dimensions: int) -> np.ndarray:
     """The uint8 array in an idx file of so many dimensions, packed or not; FileError unless its length is exact.
 
     Never more is unpacked than the header announces.

@@ -3,8 +3,12 @@
 Neither pads: the last batch is short, and no row comes twice in a pass. Both decode ahead, in threads that end with
 the pass or when the iterator is dropped.
 """
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +16,10 @@ from mxelm.containers import array_digest
 from mxelm.data.pipeline import Pipeline
 from mxelm.errors import FileError, InputError
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.data.dataset import Dataset
+    from mxelm.preprocessing import Preprocessing
 
 
 class _Passes:
@@ -72,11 +80,12 @@ class GluonLoader(_Iterator):
     `len()` is the number of batches.
     """
 
-    def __init__(self, dataset, batch, preprocessing, shuffle=None, augment=None, skip_bad=False, workers=2):
+    def __init__(self, dataset: Dataset, batch: int, preprocessing: Preprocessing, shuffle: int | None = None,
+                 augment: Callable | None = None, skip_bad: bool = False, workers: int = 2) -> None:
         self._passes = _Passes(Pipeline(dataset, batch, preprocessing, augment, skip_bad, workers), shuffle)
 
     @property
-    def identity(self):
+    def identity(self) -> dict:
         """What decides the batches of a pass, JSON-able: two loaders that agree in it give the same.
 
         It reads all images once, for their content is part of it; a FileError names one that cannot be read.
@@ -87,15 +96,15 @@ class GluonLoader(_Iterator):
                 "preprocessing": dataclasses.asdict(pipeline.preprocessing)}
 
     @property
-    def targets(self):
+    def targets(self) -> np.ndarray:
         """The labels of all samples, in the dataset's order: NumPy (n,) or (n, n_outputs)."""
         return self._passes.pipeline.dataset.targets
 
-    def __len__(self):
+    def __len__(self) -> int:
         pipeline = self._passes.pipeline
         return (len(pipeline.dataset) + pipeline.batch - 1) // pipeline.batch
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
         for x, rows in self._passes.run():
             yield x, mx.nd.array(self.targets[rows], dtype="float32")
 
@@ -116,7 +125,8 @@ class ModuleIter(_Iterator, mx.io.DataIter):
     labels: False for a Module with label_names=None, which takes a short batch only when it has no label.
     """
 
-    def __init__(self, dataset, batch, preprocessing, shuffle=None, skip_bad=False, start=0, labels=True, workers=2):
+    def __init__(self, dataset: Dataset, batch: int, preprocessing: Preprocessing, shuffle: int | None = None,
+                 skip_bad: bool = False, start: int = 0, labels: bool = True, workers: int = 2) -> None:
         super().__init__(batch)
         self._passes = _Passes(Pipeline(dataset, batch, preprocessing, None, skip_bad, workers), shuffle)
         if not 0 <= start <= len(dataset):
@@ -127,32 +137,32 @@ class ModuleIter(_Iterator, mx.io.DataIter):
         self._batch = None
 
     @property
-    def provide_data(self):
+    def provide_data(self) -> list[mx.io.DataDesc]:
         return [mx.io.DataDesc("data", (self.batch_size, *self._passes.pipeline.preprocessing.shape), np.float32)]
 
     @property
-    def provide_label(self):
+    def provide_label(self) -> list[mx.io.DataDesc]:
         shape = (self.batch_size, self._dataset.n_outputs)
         return [mx.io.DataDesc("softmax_label", shape, np.float32)] if self._labels else []
 
-    def reset(self):
+    def reset(self) -> None:
         """Begin the pass that `epoch` names: the next one after a whole pass, else the same again."""
         self._batches.close()
         self._batches = self._passes.run()
 
-    def iter_next(self):
+    def iter_next(self) -> bool:
         self._batch = next(self._batches, None)
         return self._batch is not None
 
-    def getdata(self):
+    def getdata(self) -> list[mx.nd.NDArray]:
         return [self._batch[0]]
 
-    def getlabel(self):
+    def getlabel(self) -> list[mx.nd.NDArray]:
         rows = self._batch[1]
         return [mx.nd.array(self._dataset.take(rows).target_matrix())] if self._labels else []
 
-    def getindex(self):
+    def getindex(self) -> np.ndarray:
         return self._batch[1]
 
-    def getpad(self):
+    def getpad(self) -> int:
         return 0

@@ -1,4 +1,6 @@
 """The sets known by name: how they lie on disk, how they are read, and where they can be had."""
+from __future__ import annotations
+
 import functools
 from dataclasses import dataclass
 
@@ -18,7 +20,7 @@ class Download:
     inner: tuple = None
 
     @property
-    def is_archive(self):
+    def is_archive(self) -> bool:
         return self.name.endswith((".tar", ".tar.gz", ".zip"))
 
 

@@ -1,18 +1,25 @@
 """`load`: from a name or a path to a Dataset."""
+from __future__ import annotations
+
 import difflib
 import inspect
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mxelm.data import cifar, folders, idx, listed, recordio, sounds
 from mxelm.data.finding import find
 from mxelm.data.known import KNOWN
 from mxelm.errors import InputError
 
+if TYPE_CHECKING:
+    from mxelm.data.dataset import Dataset
+
 _OPTIONS = ("split", "background", "kind", "spectrum")
 
 
-def load(name, root=None, download=False, progress=False, **options):
+def load(name: str, root: str | os.PathLike | None = None, download: bool = False, progress: bool = False,
+         **options: Any) -> Dataset:
     """The image set `name` as a Dataset.
 
     name: a known set ("digits", "mnist", "fashion_mnist", "cifar10", "caltech101", "caltech256", "stanford_dogs"),

@@ -1,13 +1,20 @@
 """From samples to network input: decoded and resized ahead of the consumer, in threads, in bounded memory."""
+from __future__ import annotations
+
 import logging
 from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.errors import FileError, InputError, MxelmError
 from mxelm.runtime import require_cv2
+
+if TYPE_CHECKING:
+    from mxelm.preprocessing import Preprocessing
 
 AHEAD = 2  # batches made before the consumer asks for them
 logger = logging.getLogger(__name__)
@@ -30,13 +37,13 @@ class Pipeline:
     skip_bad: bool = False
     workers: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("batch", "workers"):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise InputError(f"{name} must be an integer of at least 1, got {value}")
 
-    def run(self, order, seed=(0, 0)):
+    def run(self, order: Sequence[int], seed: tuple[int, int] = (0, 0)) -> Iterator:
         """Yield (x float32 (b, c, h, w), rows int64 (b,), skipped) for the dataset's rows in `order`.
 
         order: int64 array of rows. seed: tuple of int; batch k is augmented with default_rng([*seed, k]).
@@ -92,12 +99,12 @@ class Pipeline:
             raise InputError(f"{source.ids[position]}: {error}") from None
 
 
-def is_prepared(images, preprocessing):
+def is_prepared(images: np.ndarray, preprocessing: Preprocessing) -> bool:
     """Whether images (n, h, w[, 3]) have the size that `preprocessing` would bring them to."""
     return images.shape[1:3] == preprocessing.size and preprocessing.short_side in (None, min(preprocessing.size))
 
 
-def coloured(images, preprocessing):
+def coloured(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """uint8 (n, h, w[, 3]) of the right size -> (n, h, w, channels), channels in order: `prepare` for a whole array."""
     if images.ndim == 3:
         return np.broadcast_to(images[..., None], (*images.shape, preprocessing.channels))

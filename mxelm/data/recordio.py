@@ -7,10 +7,13 @@ The content is a header (flag, label, id, id2), `flag` more labels, and the enco
 The file's structure is walked once when it is opened, so that a cut or damaged file is refused before use, and no
 x.idx is needed; mx.recordio has neither. Reading is by position, and therefore safe from several threads.
 """
+from __future__ import annotations
+
 import logging
 import os
 import struct
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,7 +28,7 @@ _HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
-def read(path, kind=None):
+def read(path: str | os.PathLike, kind: Literal["classes", "multilabel", "regression"] | None = None) -> Dataset:
     """The images and labels of a RecordIO file as a Dataset.
 
     path: x.rec; where x.idx lies beside it, its order and keys are the dataset's, else the file's own order counts.
@@ -57,7 +60,7 @@ class RecordSource:
 
     images = None
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
         with self._open() as file:
             self._records = _scan(file, path)
@@ -67,25 +70,25 @@ class RecordSource:
         keys = self._reorder(index) if index.exists() else range(len(self._records))
         self.ids = [f"{path.name}/{key}" for key in keys]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def image(self, i):
+    def image(self, i: int) -> np.ndarray:
         content = self.content(i)
         flag = _HEADER.unpack_from(content)[0]
         return decode(content[_HEADER.size + 4 * flag:], self.place(i))
 
-    def content(self, i):
+    def content(self, i: int) -> bytes:
         """The record's bytes, its header with them."""
         with self._open() as file:
             return _content(file, self._records[i])
 
-    def labels(self):
+    def labels(self) -> list[np.ndarray]:
         """The labels of every record, a list of float32 arrays; None for labels without an image."""
         with self._open() as file:
             return [self._label(file, i) for i in range(len(self))]
 
-    def place(self, i):
+    def place(self, i: int) -> str:
         """Where record i is, for errors."""
         return f"{self.path}, record {self.ids[i].rpartition('/')[2]}"
 

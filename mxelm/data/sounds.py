@@ -2,7 +2,11 @@
 
 The spectra are librosa's and the files are read by soundfile: pip install 'mxelm[audio]'.
 """
+from __future__ import annotations
+
 import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,7 @@ MELS = 64  # rows of a mel spectrogram
 RANGE_DB = 80.0  # of loudness, from black to white
 
 
-def read(folder, spectrum="mel") -> Dataset:
+def read(folder: str | os.PathLike, spectrum: str = "mel") -> Dataset:
     """The recordings below `folder` as a Dataset of grey images, time from left to right, low frequencies below.
 
     folder: class folders of WAV files, or one folder of files whose names begin with the class and "_", such as
@@ -42,7 +46,7 @@ def read(folder, spectrum="mel") -> Dataset:
                    folder.resolve().name)
 
 
-def is_sound_folder(folder) -> bool:
+def is_sound_folder(folder: str | os.PathLike) -> bool:
     """Whether WAV files lie in `folder` or in its class folders."""
     return any(any(Path(folder).glob(pattern)) for pattern in ("*.wav", "*/*.wav"))
 
@@ -50,19 +54,19 @@ def is_sound_folder(folder) -> bool:
 class SoundSource(FileSource):
     """WAV files, each as the picture of a spectrum, made when asked for."""
 
-    def __init__(self, folder, ids, spectrum="mel"):
+    def __init__(self, folder: str | os.PathLike, ids: Sequence[str], spectrum: str = "mel") -> None:
         super().__init__(folder, ids)
         self.spectrum = spectrum
 
-    def image(self, i):
+    def image(self, i: int) -> np.ndarray:
         return picture(self.samples(i), self.spectrum)
 
-    def samples(self, i) -> np.ndarray:
+    def samples(self, i: int) -> np.ndarray:
         """The recording itself, float32 (n,) at 8 kHz."""
         return decode(self.content(i), self.folder / self.ids[i])
 
 
-def decode(content: bytes, name) -> np.ndarray:
+def decode(content: bytes, name: str | os.PathLike) -> np.ndarray:
     """A WAV file's samples, float32 (n,) in -1..1: channels averaged, at 8 kHz.
 
     Raises FileError, with `name` in it, for what is no WAV, ends too early, or holds no sound.
@@ -81,7 +85,7 @@ def decode(content: bytes, name) -> np.ndarray:
     return samples if rate == RATE else librosa.resample(samples, orig_sr=rate, target_sr=RATE)
 
 
-def picture(samples: np.ndarray, spectrum="mel") -> np.ndarray:
+def picture(samples: np.ndarray, spectrum: str = "mel") -> np.ndarray:
     """Samples float32 (n,) at 8 kHz -> uint8 (rows, frames): a mel spectrogram in dB, or a chromagram."""
     _, librosa = _libraries()
     samples = np.pad(samples, (0, max(0, WINDOW - len(samples))))
