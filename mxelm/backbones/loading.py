@@ -32,8 +32,12 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
                              "give preprocessing=Preprocessing(size, ...) (--preprocessing JSON)")
         preprocessing = preprocessing_of(found._replace(sidecar=sidecar))
     symbol = images_in(symbol, arg_params, preprocessing.shape, prefix)
-    return Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
+    made = Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
                     classes_of(found._replace(sidecar=sidecar)), sidecar, ctx)
+    if cut is None and made.classes is not None and len(made.classes) != made.n_features:
+        raise InputError(f"{prefix}.json names {len(made.classes)} classes, the network has {made.n_features} outputs: "
+                         "it is damaged or of another network")
+    return made
 
 
 def resolve(prefix):

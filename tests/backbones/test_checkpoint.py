@@ -333,3 +333,12 @@ def test_parameters_under_another_name_are_named(prefix, tmp_path, monkeypatch):
     for name in (prefix, "net"):
         with pytest.raises(FileError, match="net-cc729d95.params is there: rename it to net-0000.params"):
             load(name)
+
+
+def test_class_names_must_be_as_many_as_the_scores(prefix):
+    sidecar = json.loads(Path(f"{prefix}.json").read_text())
+    del sidecar["files"]
+    Path(f"{prefix}.json").write_text(json.dumps({**sidecar, "classes": ["a", "b", "c"]}))
+    with pytest.raises(InputError, match="names 3 classes, the network has 4 outputs"):
+        load(prefix, cut=None)
+    assert load(prefix).classes == ["a", "b", "c"]  # at its features they are only told
