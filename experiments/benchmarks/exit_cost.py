@@ -36,7 +36,7 @@ OTHER_TASKS = re.compile("voc|coco|citys|ade|kinetics|sthsth|something|hmdb|ucf|
                          "siam|smot|i3d|slowfast|r2plus1d|p3d|c3d|center_net|monodepth|deeplab|fcn|psp|icnet|danet")
 RUNS = {
     "cut": {"exits": 2, "size": 96,  # pixels, where the network takes them, else 224
-            "minutes": 10},  # shallow networks first
+            "minutes": 6},  # shallow networks first
     "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
