@@ -17,15 +17,16 @@ def mean(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
     maps = _numpy(maps)
     if maps.ndim == 2:
         return maps
-    n, c, *size = maps.shape
-    places = int(np.prod(size))
-    return (maps.reshape(n * c, places) @ np.full(places, 1 / places, np.float32)).reshape(n, c)
+    n, c = maps.shape[:2]
+    places = maps.reshape(n * c, -1)
+    return (places @ np.full(places.shape[1], 1 / places.shape[1], np.float32)).reshape(n, c)
 
 
 def l2_normalised(rows: np.ndarray) -> np.ndarray:
     """Rows (n, d) divided by their L2 norm; a row of zeros stays as it is. Source: Savchenko, "Adaptive CNNs"."""
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    return rows / np.where(norms > 0, norms, 1)[:, None]
+    norms[norms == 0] = 1
+    return rows / norms[:, None]
 
 
 def mean_and_deviation(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
