@@ -70,6 +70,19 @@ def renamed(symbol: mx.sym.Symbol, names: dict[str, str]) -> mx.sym.Symbol:
     return mx.sym.load_json(json.dumps(graph))
 
 
+def without_loss(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The one output `symbol` as it is used: a SoftmaxOutput, which wants a label, is the softmax of what enters it."""
+    if operator(symbol) not in ("SoftmaxOutput", "Softmax"):
+        return symbol
+    return mx.sym.softmax(symbol.get_children()[0], name=symbol.name)
+
+
+def operator(symbol: mx.sym.Symbol) -> str:
+    """The name of the operator that makes the one output `symbol`."""
+    found, heads = nodes(symbol)
+    return found[heads[0][0]].op
+
+
 def guard(heads: Iterable[mx.sym.Symbol]) -> mx.sym.Symbol:
     """A Group of `heads` that may be consumed inside the graph, each behind its own BlockGrad.
 

@@ -8,7 +8,7 @@ from mxelm.backbones.graph_parameters import check_parameters, infer_shapes, is_
 from mxelm.errors import InputError
 from mxelm.graphs import bind as bind_graph
 from mxelm.graphs import cut as cut_at
-from mxelm.graphs import nodes
+from mxelm.graphs import nodes, without_loss
 from mxelm.runtime import context, mx
 
 _BATCH = 32
@@ -35,10 +35,12 @@ class Backbone:
         self.classes = None if classes is None else list(classes)
         self.source = dict(source or {})
         self.ctx = context(ctx)
-        features = symbol if cut is None else cut_at(symbol, cut)
+        features = cut_at(symbol, cut) if cut is not None else _own_output(symbol, self.classes, preprocessing.shape,
+                                                                           arg_params)
         check_parameters(features, arg_params, aux_params, preprocessing.shape, name)
         warn_of_extra(symbol, arg_params, aux_params, name)
         self.features, self.n_features = _flat(features, preprocessing.shape, arg_params)
+        self.place = None  # of a network read from a checkpoint: dict of prefix, a path or a known name, and epoch
         self._digest = None
 
     def __repr__(self):
@@ -125,6 +127,16 @@ def _params_digest(arrays):
         digest.update(f"{name} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _own_output(symbol, classes, input_shape, arg_params):
+    """The network's answers: its output, or of several the one with a column for each class; no loss layer on it."""
+    outputs = [without_loss(output) for output in symbol]
+    if len(outputs) == 1:
+        return outputs[0]
+    _, shapes = infer_shapes(mx.sym.Group(outputs), input_shape, arg_params)
+    fitting = [output for output, shape in zip(outputs, shapes) if shape == (1, len(classes or ()))]
+    return fitting[0] if len(fitting) == 1 else symbol
 
 
 def _flat(features, input_shape, arg_params):

@@ -22,6 +22,7 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
     pooling_convention: "valid" or "full" for poolings of old networks that do not say; None finds out.
     Raises FileError (missing or damaged files) and InputError (parameters that do not fit, unknown cut).
     """
+    place = {"prefix": os.path.abspath(prefix) if stored.exists(Path(prefix)) else os.fspath(prefix), "epoch": epoch}
     prefix = resolve(prefix)
     shape = preprocessing.shape if preprocessing is not None else None
     found = stored.read(prefix, epoch)
@@ -34,6 +35,7 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
     symbol = images_in(symbol, arg_params, preprocessing.shape, prefix)
     made = Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
                     classes_of(found._replace(sidecar=sidecar)), sidecar, ctx)
+    made.place = place
     if cut is None and made.classes is not None and len(made.classes) != made.n_features:
         raise InputError(f"{prefix}.json names {len(made.classes)} classes, the network has {made.n_features} outputs: "
                          "it is damaged or of another network")

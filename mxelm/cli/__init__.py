@@ -9,12 +9,14 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 
 from mxelm import __version__
 from mxelm.errors import MxelmError
+from mxelm.interrupts import Interrupted, terminable
 
 COMMANDS = {
     "demo": "the main job on what ships with mxelm: digits in, a trained checkpoint out",
@@ -24,8 +26,8 @@ COMMANDS = {
     "merge": "add states of disjoint samples",
     "subtract": "take a shard out of a state again",
     "solve": "a trained checkpoint from states, without an image",
-    "predict": "the five best classes of images",
-    "evaluate": "accuracy, accuracy per class and confusion matrix of a trained checkpoint",
+    "predict": "the best classes of images, with confidences; a CSV for folders",
+    "evaluate": "accuracy, accuracy per class and confusion matrix of a checkpoint that names its classes",
     "exits": "early exit: what a network's layers cost, a cascade fitted, images told by it, its curve",
     "engine": "build a small engine, or tell what images show by one: NumPy and Pillow suffice for that",
     "maps": "feature maps: pictures, caches, answers by matching, the most similar images",
@@ -43,41 +45,71 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 for an error that mxelm names, 2 for bad usage, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     parser, commands = _parser(argv)
+    if not argv:
+        parser.print_help()
+        return 2
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="mxelm: %(message)s")
-    warnings.showwarning = _one_line_warning
+    level = logging.INFO if args.verbose else logging.ERROR if args.quiet else logging.WARNING
+    logging.basicConfig(level=level, format="mxelm: %(message)s")
+    warnings.showwarning = _silence if args.quiet else _one_line_warning
     try:
-        result = commands[args.command].run(args)
-        if args.json:
-            print(json.dumps(result, indent=1))
-        else:
-            commands[args.command].show(result)
-        sys.stdout.flush()
-        return result.get("exit_code", 0)
+        with terminable():
+            result = commands[args.command].run(args)
+        return _told(commands[args.command].show, args, result)
     except MxelmError as error:
-        print(f"mxelm {args.command}: {error}", file=sys.stderr)
-        return 1
+        return _failed(args, error)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "mxelm":
             raise
-        print(f"mxelm {args.command}: the module {error.name} is missing: install mxelm with what it needs, without "
-              "--no-deps", file=sys.stderr)
-        return 1
+        return _failed(args, f"the module {error.name} is missing: install mxelm with what it needs, without --no-deps")
     except MemoryError as error:  # NumPy's says how much was asked for
-        print(f"mxelm {args.command}: not enough memory ({error}): take fewer --neurons or a smaller --batch, where "
-              "the command has them", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"mxelm {args.command}: interrupted; nothing half-written is left", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `mxelm ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _failed(args, f"not enough memory ({error}): take fewer --neurons or a smaller --batch, where the "
+                             "command has them")
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else 2
+        return _failed(args, f"interrupted; {error if str(error) else 'nothing half-written is left'}", 128 + number)
+
+
+def _failed(args, reason, code=1):
+    print(f"mxelm {args.command}: {reason}", file=sys.stderr)
+    return code
+
+
+def _told(show, args, result):
+    """Print a result; the exit code."""
+    try:
+        if args.json:
+            print(json.dumps(result, indent=1))
+        else:
+            show(result)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more at its end
+        if isinstance(error, BrokenPipeError):  # `mxelm ... | head`
+            return 1
+        return _failed(args, f"what was done cannot be printed: {error.strerror}")
+    return result.get("exit_code", 0)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """One line of usage with all that is needed, instead of a dozen with all there is."""
+        needed = self.format_usage()
+        while re.search(r"\[[^][]*\]", needed):
+            needed = re.sub(r"\s*\[[^][]*\]", "", needed)
+        self.exit(2, f"{' '.join(needed.split())} [...]\n{self.prog}: error: {message}; see `{self.prog} --help`\n")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults behind the help of options, but no None and False."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
 
 
 def _parser(argv):
     """The parser, with the arguments of the one command that `argv` names: the others' modules are not loaded."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mxelm",
         description="What to do with a convolutional network's features: five works in Apache MXNet 1.9.1.",
         epilog="`mxelm COMMAND --help` tells what a command takes.")
@@ -87,8 +119,9 @@ def _parser(argv):
     modules = {}
     for name, summary in COMMANDS.items():
         sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                    formatter_class=HelpFormatter)
         sub.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
+        sub.add_argument("--quiet", action="store_true", help="no progress and no warnings: results and errors alone")
         sub.add_argument("--verbose", action="store_true", help="say what is being done")
         if name == named:
             modules[name] = importlib.import_module(f"mxelm.cli.{name}")
@@ -98,3 +131,7 @@ def _parser(argv):
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None):
     print(f"mxelm: warning: {message}", file=sys.stderr)
+
+
+def _silence(*warning, **place):
+    """In place of `warnings.showwarning`."""

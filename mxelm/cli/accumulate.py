@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mxelm.cli import options
 
@@ -19,16 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
     from mxelm.files import require_writable
+    from mxelm.fused.passes import require_resumable
     require_writable(args.out)
-    dataset = options.load_data(args)
-    backbone = options.load_backbone(args)
-    projection = options.projection(args, backbone, dataset)
-    class_weight = fused.balanced(dataset) if args.class_weight else None
+    dataset = whole = options.load_data(args)
     if args.shard:
-        dataset = dataset.shard(*args.shard)
-    state, skipped = fused.accumulate(backbone, dataset, projection, method=args.method, batch=args.batch,
-                                      skip_bad=args.skip_bad, class_weight=class_weight, save=args.out,
-                                      resume=args.resume, interface=args.interface, progress=not args.json)
+        dataset = whole.shard(*args.shard)
+    if args.resume and Path(args.out).exists():  # W would be calibrated on other images, which is not the point
+        require_resumable(args.out, dataset)
+    backbone = options.load_backbone(args, whole)
+    projection = options.projection(args, backbone, whole)
+    class_weight = fused.balanced(whole) if args.class_weight else None
+    state, skipped = fused.accumulate(
+        backbone, dataset, projection, method=args.method, batch=args.batch, skip_bad=args.skip_bad,
+        class_weight=class_weight, save=args.out, resume=args.resume, interface=args.interface,
+        progress=options.progress(args))
     return {"state": args.out, **options.state_summary(state), "skipped": [list(entry) for entry in skipped]}
 
 

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from mxelm import files
-    files.require_writable(args.out)
+    from mxelm.fused.job import usual_backbone
+    options.require_out(args.out)
     if args.hosts and args.address.startswith("127."):
         raise InputError(f"hosts cannot reach {args.address}: give this machine's --address in their network")
     files.make_folder(args.work)
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> dict:
     dataset = options.load_data(args)
     if len(dataset) < args.workers:  # found out here, not by starting them
         raise InputError(f"{dataset.name} has {len(dataset)} images: too few for {args.workers} workers")
+    args.checkpoint = args.checkpoint or usual_backbone(dataset)
     projection = _projection(args, dataset)
     from mxelm.fused import distributed
     done = distributed.launch(job_of(args, projection), args.work, args.workers, servers=args.servers,
@@ -76,7 +78,7 @@ def _projection(args, dataset):
                 raise FileError(f"{args.work} holds another job, with {name} {job['asked'].get(name)} and not {value}: "
                                 "choose another --work folder")
         return job["projection"]
-    projection = options.projection(args, options.load_backbone(args), dataset).to_json()
+    projection = options.projection(args, options.load_backbone(args, dataset), dataset).to_json()
     write_json(path, {"asked": asked, "projection": projection})
     return projection
 

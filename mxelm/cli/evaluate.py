@@ -10,7 +10,8 @@ from mxelm.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="PREFIX of a checkpoint that `mxelm fit` wrote")
+    parser.add_argument("model", metavar="MODEL", help="PREFIX of a checkpoint that `mxelm fit` wrote, or of any "
+                                                       "network whose PREFIX.json names its classes")
     options.add_data(parser)
     parser.add_argument("--out", type=options.prefix, metavar="PREFIX",
                         help="write PREFIX.csv and PREFIX.png, the confusion matrix")
@@ -18,16 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from mxelm.files import require_writable, write_text
+    from mxelm.files import write_text
     if args.out:
-        require_writable(f"{args.out}.csv")
+        options.require_out(f"{args.out}.csv", f"{args.out}.png")
     from mxelm.fused import Predictor
     from mxelm.fused.evaluation import evaluate
     predictor = Predictor.load(args.model, args.ctx)
     if args.out and predictor.kind != "classes":
         raise InputError(f"{args.model} was trained on {predictor.kind}: without classes there is no confusion matrix "
                          "to write to --out")
-    result, confusion = evaluate(predictor, options.load_data(args), args.skip_bad, progress=not args.json)
+    result, confusion = evaluate(predictor, options.load_data(args), skip_bad=args.skip_bad,
+                                 progress=options.progress(args))
+    if confusion is not None:
+        result["confusion"] = {"classes": predictor.classes, "counts": confusion.tolist()}
     if args.out:
         from mxelm.reporting.plots import confusion_matrix
         write_text(f"{args.out}.csv", _csv(confusion, predictor.classes))
@@ -52,6 +56,8 @@ def show(result: dict) -> None:
     if "accuracy" in result:
         print(f"accuracy {result['accuracy']:.2%}, mean of classes {result['mean_per_class']:.2%}, "
               f"{result['n_samples']} images")
+        if result["calibration_error"] is not None:
+            print(f"confidences are off by {result['calibration_error']:.2%} in the mean")
     else:
         if "exact_match" in result:
             print(f"labels right {result['label_accuracy']:.2%}, images with all labels right "

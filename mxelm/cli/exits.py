@@ -58,8 +58,9 @@ def _fit(args):
     recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha, args.max_loss / 100, args.certainty,
                                seed=args.seed)
     exits = args.exits if args.exits == "auto" else args.exits.split(",")
-    cascade = early_exit.fit(options.load_backbone(args), options.load_data(args), exits, recipe=recipe,
-                             skip_bad=args.skip_bad, progress=not args.json)
+    dataset = options.load_data(args)
+    cascade = early_exit.fit(options.load_backbone(args, dataset), dataset, exits, recipe=recipe,
+                             skip_bad=args.skip_bad, progress=options.progress(args))
     early_exit.save(cascade, args.out)
     return {"cascade": args.out, "classes": len(cascade.classes), "confidence": cascade.confidence,
             "exits": [{"layer": exit, "threshold": float(t) if abs(t) < float("inf") else None}
@@ -92,7 +93,7 @@ def _curve(args):
     cascade, images = early_exit.load(args.cascade), options.load_data(args)
     if images.kind != "classes" or len(images) < 4:
         raise InputError(f"a curve needs four or more images with classes; {images.name} has {len(images)}")
-    judged = cascade.judged(images, skip_bad=args.skip_bad, progress=not args.json)
+    judged = cascade.judged(images, skip_bad=args.skip_bad, progress=options.progress(args))
     rows = np.random.default_rng(0).permutation(len(judged.y))
     half = len(rows) // 2
     seconds, accuracies = curve(judged.take(rows[:half]), judged.take(rows[half:]), seconds_of(cascade.chain))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 
+from mxelm.cli import options
 from mxelm.errors import InputError
 
 
@@ -21,10 +22,10 @@ def run(args: argparse.Namespace) -> dict:
     if args.name is None:
         return {"weights": weights, "data": {name: known_set.title for name, known_set in sets.items()}}
     if args.name in weights:
-        prefix = fetch(args.name, args.folder, progress=not args.json)
+        prefix = fetch(args.name, args.folder, progress=options.progress(args))
         return {"prefix": prefix, "licence": weights[args.name]["licence"], "source": weights[args.name]["source"]}
     if args.name in sets:
-        return {"folder": str(data.find(args.name, args.folder, download=True, progress=not args.json))}
+        return {"folder": str(data.find(args.name, args.folder, download=True, progress=options.progress(args)))}
     raise InputError(f"{args.name!r} is not known: the weights are {', '.join(weights)}, the data sets "
                      f"{', '.join(sets)}")
 

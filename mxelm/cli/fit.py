@@ -14,24 +14,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_backbone(parser)
     options.add_elm(parser)
-    parser.add_argument("--l2", type=options.l2_value, default="auto", help="a number >= 0, or auto: by validation")
-    parser.add_argument("--validation", type=float, default=0.2, help="fraction of images to choose l2 and size on")
+    parser.add_argument("--l2", type=options.l2_value, default="auto",
+                        help="a number >= 0, or auto: by generalized cross-validation")
+    parser.add_argument("--validation", type=float, default=0.2,
+                        help="fraction of images, at most 2,048, on which confidences are calibrated; all are "
+                             "trained on in the end")
     parser.add_argument("--out", required=True, type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
     parser.add_argument("--state", metavar="FILE", help="also keep the accumulated matrices here")
 
 
 def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
-    from mxelm.files import require_writable
-    require_writable(f"{args.out}-symbol.json")
-    if args.state:
-        require_writable(args.state)
+    options.require_out(f"{args.out}-symbol.json", *([args.state] if args.state else []))
     dataset = options.load_data(args)
-    backbone = options.load_backbone(args)
+    backbone = options.load_backbone(args, dataset)
     given = options.projection(args, backbone, dataset) if args.like else None
     done = fused.fit(backbone, dataset, n_neurons=args.neurons, l2=args.l2, validation=args.validation, seed=args.seed,
                      spread=args.spread, projection=given, method=args.method, batch=args.batch,
-                     skip_bad=args.skip_bad, interface=args.interface, progress=not args.json)
+                     skip_bad=args.skip_bad, interface=args.interface, progress=options.progress(args))
     done.predictor.save(args.out)
     if args.state:
         done.state.save(args.state)
@@ -40,15 +40,16 @@ def run(args: argparse.Namespace) -> dict:
 
 def summary(done: Fit, prefix: str) -> dict:
     """What there is to say of a finished fit, JSON-able."""
-    choice = done.selection
+    predictor = done.predictor
     return {
         "checkpoint": prefix,
-        "l2": done.predictor.details["l2"],
-        "n_neurons": done.predictor.details["n_neurons"],
+        "kind": predictor.kind,
+        "classes": len(predictor.classes),
+        "l2": predictor.details["l2"],
+        "n_neurons": predictor.details["n_neurons"],
         "n_samples": done.state.n_samples,
-        "classes": len(done.predictor.classes),
-        "validation": None if choice is None else {"criterion": choice.criterion, "best": choice.best,
-                                                   "models": int(choice.grid.size)},
+        "choice": options.choice_summary(done.selection),
+        "temperature": predictor.temperature,
         "state_bytes": done.state.nbytes,
         "feature_bytes": done.feature_bytes,
         "validation_bytes": done.validation_bytes,
@@ -58,11 +59,13 @@ def summary(done: Fit, prefix: str) -> dict:
 
 def show(result: dict) -> None:
     options.show_skipped(result)
-    if result["validation"]:
-        choice = result["validation"]
-        print(f"chosen of {choice['models']} models by validation {choice['criterion']} {choice['best']:.4f}: "
-              f"l2 {result['l2']:g}, {result['n_neurons']} neurons")
-        print(f"the choice held {result['validation_bytes']:,} bytes of the validation images for its time")
-    print(f"{result['n_samples']} images, {result['classes']} outputs; kept {result['state_bytes']:,} bytes where "
-          f"their features take {result['feature_bytes']:,} (and grow with every image)")
+    outputs = {"classes": "classes", "multilabel": "labels", "regression": "quantities"}[result["kind"]]
+    print(f"{result['n_samples']} images, {result['classes']} {outputs}")
+    options.show_choice(result)
+    if result["temperature"]:
+        print(f"confidences are the softmax of scores / {result['temperature']:.3g}, which was fitted on "
+              f"{result['validation_bytes']:,} bytes of validation rows")
+    image_bytes = result["feature_bytes"] / result["n_samples"]
+    print(f"kept {result['state_bytes']:,} bytes, however many images there are; their features would take "
+          f"{result['feature_bytes']:,}, and more than that from {result['state_bytes'] / image_bytes:,.0f} images on")
     print(f"wrote {result['checkpoint']}-symbol.json, {result['checkpoint']}-0000.params, {result['checkpoint']}.json")

@@ -94,7 +94,8 @@ def _cache(args):
     from mxelm import feature_maps
     from mxelm.files import require_writable
     require_writable(args.out)
-    dataset, backbone = options.load_data(args), options.load_backbone(args)
+    dataset = options.load_data(args)
+    backbone = options.load_backbone(args, dataset)
     if args.shard:
         dataset = dataset.shard(*args.shard)
     layers = args.layers or feature_maps.conv_layers(backbone.features)[-1:]
@@ -103,7 +104,8 @@ def _cache(args):
         print(f"{len(dataset):,} images at {', '.join(layers)}: {args.content} of {size:,} bytes", flush=True)
     made_from = {"data": options.data_arguments(args), "backbone": options.backbone_arguments(args)}
     n = feature_maps.write(backbone, dataset, layers, args.out, content=args.content, batch=args.batch,
-                           skip_bad=args.skip_bad, resume=args.resume, made_from=made_from, progress=not args.json)
+                           skip_bad=args.skip_bad, resume=args.resume, made_from=made_from,
+                           progress=options.progress(args))
     return {"cache": args.out, "n_samples": n, "skipped": len(dataset) - n, "layers": list(layers), "bytes": size}
 
 

@@ -14,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
-    from mxelm.files import require_writable
-    require_writable(args.out)
+    options.require_out(args.out)
     state = fused.merge(map(options.load_state, args.states), args.union_classes)
     state.save(args.out)
     return {"state": args.out, **options.state_summary(state)}

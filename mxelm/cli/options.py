@@ -4,8 +4,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mxelm.errors import InputError
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from mxelm.backbones.backbone import Backbone
     from mxelm.data.dataset import Dataset
     from mxelm.fused.projection import Projection
+    from mxelm.fused.selection import Selection
     from mxelm.fused.state import ELMState
 
 log = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def load_data(args: argparse.Namespace) -> Dataset:
     """The Dataset that --images or --data names."""
     from mxelm import data
-    return data.load(**data_arguments(args), progress=not args.json)
+    return data.load(**data_arguments(args), progress=progress(args))
 
 
 def data_arguments(args: argparse.Namespace) -> dict:
@@ -46,12 +49,18 @@ def data_arguments(args: argparse.Namespace) -> dict:
     return {"name": name, "root": args.root, "download": args.download, **given}
 
 
-def add_backbone(parser: argparse.ArgumentParser) -> None:
-    """The network in front, its cut and preprocessing, and where it computes."""
-    parser.add_argument("--checkpoint", default="inception_small", metavar="PREFIX",
-                        help="PREFIX of PREFIX-symbol.json and PREFIX-NNNN.params, or a known name")
+def progress(args: argparse.Namespace) -> bool:
+    """Whether to show progress: to people at a terminal who have not asked for less."""
+    return sys.stderr.isatty() and not (args.json or args.quiet or os.environ.get("TQDM_DISABLE"))
+
+
+def add_backbone(parser: argparse.ArgumentParser, *, cut: str | None = "flatten_output",
+                 usual: str = "the small network that ships, for pictures of 32x32 pixels") -> None:
+    """The network in front, its cut and preprocessing, and where it computes; usual: what no --checkpoint means."""
+    parser.add_argument("--checkpoint", metavar="PREFIX",
+                        help=f"PREFIX of PREFIX-symbol.json and PREFIX-NNNN.params, or a known name; else {usual}")
     parser.add_argument("--epoch", type=int, help="the checkpoint's number, as in Inception21k-0009.params")
-    parser.add_argument("--cut", default="flatten_output",
+    parser.add_argument("--cut", default=cut,
                         help="the internal output or layer whose features are used; `mxelm info PREFIX --outputs`")
     parser.add_argument("--preprocessing", metavar="JSON", help="the network's preprocessing, if not in PREFIX.json")
     parser.add_argument("--pooling", choices=("valid", "full"),
@@ -59,16 +68,11 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
     add_ctx(parser)
 
 
-def load_backbone(args: argparse.Namespace) -> Backbone:
-    """The Backbone that `add_backbone`'s options name."""
-    from mxelm import backbones
-    from mxelm.backbones.loading import resolve
-    from mxelm.preprocessing import Preprocessing
-    if Path(resolve(args.checkpoint)).resolve() == Path(args.out).resolve():
-        raise InputError(f"--out {args.out} is the checkpoint that is read: choose another, or it would be overwritten")
-    given = backbone_arguments(args)
-    preprocessing = given.pop("preprocessing")
-    return backbones.load(**given, preprocessing=preprocessing and Preprocessing.from_json(preprocessing))
+def load_backbone(args: argparse.Namespace, dataset: Sequence = ()) -> Backbone:
+    """The Backbone that `add_backbone`'s options name, for the images of `dataset`."""
+    from mxelm.fused.job import usual_backbone
+    args.checkpoint = args.checkpoint or usual_backbone(dataset)
+    return read_backbone(args, **backbone_arguments(args))
 
 
 def backbone_arguments(args: argparse.Namespace) -> dict:
@@ -77,6 +81,16 @@ def backbone_arguments(args: argparse.Namespace) -> dict:
     return {"prefix": args.checkpoint, "epoch": args.epoch, "cut": args.cut, "ctx": args.ctx,
             "pooling_convention": args.pooling,
             "preprocessing": Preprocessing.read(args.preprocessing).to_json() if args.preprocessing else None}
+
+
+def read_backbone(args: argparse.Namespace, prefix: str, *, preprocessing: dict | None, **given: Any) -> Backbone:
+    """The Backbone that `backbones.load` gives; preprocessing is JSON. It must not lie where --out is to be written."""
+    from mxelm import backbones
+    from mxelm.backbones.loading import resolve
+    from mxelm.preprocessing import Preprocessing
+    if Path(resolve(prefix)).resolve() == Path(args.out).resolve():
+        raise InputError(f"--out {args.out} is the checkpoint that is read: choose another, or it would be overwritten")
+    return backbones.load(prefix, **given, preprocessing=preprocessing and Preprocessing.from_json(preprocessing))
 
 
 def add_ctx(parser: argparse.ArgumentParser) -> None:
@@ -116,10 +130,41 @@ def load_state(path: str | os.PathLike) -> ELMState:
     return state
 
 
+def require_out(*files: str | os.PathLike) -> None:
+    """Refuse, before hours of work, files that could not be written; say which are there and will be replaced.
+
+    Every command but `accumulate`, whose pass may be meant to go on, replaces what is at --out, whole, at its end.
+    """
+    from mxelm.files import require_writable
+    for file in files:
+        require_writable(file)
+        if Path(file).exists():
+            log.warning("%s is there: it will be replaced", file)
+
+
 def state_summary(state: ELMState) -> dict:
     """What there is to say of a state, JSON-able."""
-    return {"n_samples": state.n_samples, "n_neurons": len(state.HtH), "n_outputs": state.HtY.shape[1],
+    return {"n_samples": state.n_samples, "n_neurons": state.n_neurons, "n_outputs": state.HtY.shape[1],
             "bytes": state.nbytes}
+
+
+def choice_summary(choice: Selection | None) -> dict | None:
+    """What there is to say of a Selection, or of None where l2 was given, JSON-able."""
+    return choice and {"criterion": choice.criterion, "best": choice.best, "models": int(choice.grid.size),
+                       "edges": choice.edges}
+
+
+def show_choice(result: dict) -> None:
+    """How l2 and the number of neurons came about."""
+    choice = result["choice"]
+    model = f"l2 {result['l2']:g}, {result['n_neurons']} neurons"
+    if choice is None:
+        print(f"{model}, as given")
+        return
+    from mxelm.fused.selection import CRITERIA
+    print(f"chosen of {choice['models']} models by {CRITERIA[choice['criterion']]}, {choice['best']:.4g}: {model}")
+    if choice["edges"]:
+        print(f"(at the edge of the grid, {' and '.join(choice['edges'])}: a better model may lie beyond)")
 
 
 def show_skipped(result: dict) -> None:

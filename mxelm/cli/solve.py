@@ -10,56 +10,66 @@ from mxelm.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("states", metavar="STATE", nargs="+",
                         help="one state, or several of disjoint samples, which are added")
-    options.add_backbone(parser)
+    options.add_backbone(parser, usual="where the state was made with it", cut=None)
     parser.add_argument("--l2", type=options.l2_value, default="auto",
-                        help="a number >= 0, or auto: by --validation, else by cross-validation with each of several "
-                             "states as a fold, else by generalized cross-validation")
+                        help="a number >= 0, or auto: by --validation or --folds, else by generalized cross-validation")
     parser.add_argument("--neurons", type=options.positive, help="a smaller model; otherwise chosen with l2")
-    parser.add_argument("--validation", metavar="STATE", help="a state of validation images, for the choice alone")
+    by = parser.add_mutually_exclusive_group()
+    by.add_argument("--validation", metavar="STATE", help="a state of validation images, for the choice alone")
+    by.add_argument("--folds", action="store_true", help="choose by cross-validation, each state a fold")
     parser.add_argument("--picture", metavar="FILE", help="draw the errors of the (l2, neurons) grid")
     parser.add_argument("--out", required=True, type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
 
 
 def run(args: argparse.Namespace) -> dict:
     from mxelm import fused
-    from mxelm.files import require_writable
-    require_writable(f"{args.out}-symbol.json")
-    if args.picture:
-        require_writable(args.picture)
+    options.require_out(f"{args.out}-symbol.json", *([args.picture] if args.picture else []))
     states = [options.load_state(path) for path in args.states]
     state = fused.merge(states)
-    if state.origin is None:
-        raise InputError(f"{args.states[0]} does not say which backbone it belongs to")
-    backbone = options.load_backbone(args)
-    if backbone.digest != state.origin.backbone or backbone.preprocessing != state.origin.preprocessing:
-        raise InputError(f"{args.checkpoint} is not the backbone of {args.states[0]}: give its --checkpoint, --cut and "
-                         "--preprocessing")
+    backbone = _backbone(args, state.origin)
     choice, l2, size = None, args.l2, args.neurons
     if l2 == "auto":
         choice = _choose(states, state, args)
         l2, size = choice.l2, choice.n_neurons
-    beta = fused.solve(state.HtH, state.HtY, l2, size)
+    beta, intercept = state.solve(l2, size)
     origin = state.origin
     fused.Predictor.of(backbone, origin.projection, beta, origin.classes, origin.kind,
-                       {"l2": l2, "n_samples": state.n_samples}).save(args.out)
+                       {"l2": l2, "n_samples": state.n_samples}, intercept).save(args.out)
     if choice and args.picture:
+        from mxelm.fused.selection import CRITERIA
         from mxelm.reporting.plots import grid_heatmap
         grid_heatmap(args.picture, choice.grid, l2s=choice.l2s, sizes=choice.sizes, chosen=(l2, size),
-                     error=f"{choice.criterion}, squared error a sample")
+                     error=CRITERIA[choice.criterion])
     return {"checkpoint": args.out, "l2": l2, "n_neurons": len(beta), "n_samples": state.n_samples,
-            "criterion": choice and choice.criterion, "best": choice and choice.best}
+            "choice": options.choice_summary(choice)}
+
+
+def _backbone(args, origin):
+    """The backbone of a state: where the state says it lies, unless --checkpoint does."""
+    if origin is None or not (args.checkpoint or origin.place):
+        raise InputError(f"{args.states[0]} does not say where its backbone lies: give --checkpoint")
+    place = origin.place
+    given = options.backbone_arguments(args)
+    if not args.checkpoint:
+        given.update(prefix=place["prefix"], epoch=args.epoch or place["epoch"])
+    given.update(cut=args.cut or origin.cut, preprocessing=given["preprocessing"] or origin.preprocessing.to_json())
+    backbone = options.read_backbone(args, **given)
+    if backbone.digest != origin.backbone or backbone.preprocessing != origin.preprocessing:
+        raise InputError(f"{given['prefix']} is not the backbone of {args.states[0]}: give its --checkpoint, --cut and "
+                         "--preprocessing")
+    return backbone
 
 
 def _choose(states, state, args):
     from mxelm.fused import select
     sizes = [args.neurons] if args.neurons else None
-    if args.validation:
-        held_out = options.load_state(args.validation)
-        _require_held_out(state, held_out, args.validation)
-        return select(state, held_out, "mse", sizes=sizes)
-    if len(states) > 1:
+    if args.folds:
         return select(states, criterion="cv", sizes=sizes)
-    return select(state, criterion="gcv", sizes=sizes)
+    if not args.validation:
+        return select(state, sizes=sizes)
+    held_out = options.load_state(args.validation)
+    _require_held_out(state, held_out, args.validation)
+    return select(state, held_out, sizes=sizes)
 
 
 def _require_held_out(state, held_out, path):
@@ -71,7 +81,6 @@ def _require_held_out(state, held_out, path):
 
 
 def show(result: dict) -> None:
-    if result["criterion"]:
-        print(f"chosen by {result['criterion']} {result['best']:.5g}")
-    print(f"l2 {result['l2']:g}, {result['n_neurons']} neurons, {result['n_samples']} images")
+    print(f"{result['n_samples']} images")
+    options.show_choice(result)
     print(f"wrote {result['checkpoint']}-symbol.json, {result['checkpoint']}-0000.params, {result['checkpoint']}.json")

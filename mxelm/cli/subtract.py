@@ -14,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from mxelm.files import require_writable
-    require_writable(args.out)
+    options.require_out(args.out)
     state = options.load_state(args.state) - options.load_state(args.shard)
     state.save(args.out)
     return {"state": args.out, **options.state_summary(state)}

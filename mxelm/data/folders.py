@@ -52,6 +52,12 @@ def read(folder: str | os.PathLike, name: str | None = None, leave_out: Sequence
     return Dataset(FileSource(folder, ids), np.array(targets), classes, name or root.name)
 
 
+def files_below(folder: str | os.PathLike) -> list[str]:
+    """Paths, relative to `folder`, of all files in it and in the folders within, in natural order."""
+    folder = Path(folder)
+    return [path[2:] for path in _files_below(folder, ".", "", {_kind(folder.resolve())[1]})]
+
+
 def natural(text: str) -> tuple:
     """Sort key by which "img2" comes before "img10"."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", text))], text

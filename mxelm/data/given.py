@@ -1,14 +1,21 @@
-"""Images and targets as they are at hand, arrays, lists or a Dataset, as one Dataset."""
+"""Images and targets as they are at hand, arrays, lists, files or a Dataset, as one Dataset.
+
+Images are, wherever this module takes them: uint8, an array (n, h, w[, 3]) or a list of any sizes, Pillow's among them;
+one such image; the path of an image file, or of a folder with all files below it; or a list or array of paths.
+"""
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from mxelm.data.dataset import Dataset
-from mxelm.data.sources import in_memory
+from mxelm.data.folders import files_below
+from mxelm.data.sources import ArraySource, FileSource, in_memory
 from mxelm.errors import InputError
 
 
@@ -16,8 +23,8 @@ def with_classes(images: np.ndarray | Sequence[np.ndarray] | Dataset,
                  y: Sequence | None = None) -> tuple[Dataset, np.ndarray]:
     """(Dataset, classes): images with a class each, and the classes as they were given, sorted, (n_classes,).
 
-    images: uint8, an array (n, h, w[, 3]) or a list of any sizes, with labels y (n,); or a Dataset of classes, which
-    brings its own. Raises InputError for labels that are missing, of another number, or no classes.
+    images: with labels y (n,); or a Dataset of classes, which brings its own.
+    Raises InputError for labels that are missing, of another number, or no classes.
     """
     if isinstance(images, Dataset):
         dataset = _own(images, y, "classes")
@@ -25,7 +32,7 @@ def with_classes(images: np.ndarray | Sequence[np.ndarray] | Dataset,
     y = column_or_1d(_given(images, y), warn=True)
     check_classification_targets(y)
     classes, labels = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
-    return Dataset(in_memory(images), labels.astype(np.int64), classes, "images"), classes
+    return Dataset(source_of(images), labels.astype(np.int64), classes, "images"), classes
 
 
 def with_quantities(images: np.ndarray | Sequence[np.ndarray] | Dataset,
@@ -39,7 +46,7 @@ def with_quantities(images: np.ndarray | Sequence[np.ndarray] | Dataset,
         return dataset, (dataset.n_outputs,)
     y = check_array(_given(images, y), ensure_2d=False, dtype=np.float64, input_name="y")
     columns = y.reshape(len(y), -1)
-    return Dataset(in_memory(images), columns, [f"y{i}" for i in range(columns.shape[1])], "images",
+    return Dataset(source_of(images), columns, [f"y{i}" for i in range(columns.shape[1])], "images",
                    "regression"), y.shape[1:]
 
 
@@ -47,10 +54,29 @@ def without_targets(images: np.ndarray | Sequence[np.ndarray] | Dataset) -> Data
     """Images as a Dataset whose targets mean nothing; a Dataset as it is. InputError where there are none."""
     if isinstance(images, Dataset):
         return images
-    source = in_memory(images)
+    source = source_of(images)
     if not len(source):
         raise InputError("there are no images")
     return Dataset(source, np.zeros(len(source), np.int64), ["none"], "images")
+
+
+def source_of(images: Sequence | np.ndarray | str | os.PathLike) -> ArraySource | FileSource:
+    """Where the images of a Dataset come from, for images as this module takes them."""
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
+    elif not isinstance(images, (list, tuple)):
+        images = np.asarray(images)
+        if images.ndim == 2 or images.ndim == 3 and images.shape[2] == 3:
+            images = images[None]
+    if len(images) and isinstance(images[0], (str, os.PathLike)):
+        return FileSource("", [file for path in images for file in _files(path)])
+    return in_memory(images)
+
+
+def _files(path):
+    """The file itself, or all files below a folder."""
+    path = os.fspath(path)
+    return [str(Path(path) / file) for file in files_below(path)] if os.path.isdir(path) else [path]
 
 
 def _own(dataset, y, kind):

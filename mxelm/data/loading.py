@@ -48,6 +48,15 @@ def load(name: str, root: str | os.PathLike | None = None, download: bool = Fals
     return read(path, **options)
 
 
+def takes(option: str, name: str, root: str | os.PathLike | None = None) -> bool:
+    """Whether what reads the set `name`, found as `load` finds it, has this option, such as "split"."""
+    if name in KNOWN:
+        read = KNOWN[name].read
+    else:
+        read = listed.read if name.endswith((".csv", ".lst")) else _reader(Path(root or "", name))
+    return option in inspect.signature(read).parameters
+
+
 def _reader(path):
     if path.suffix == ".rec" and path.is_file():
         return recordio.read

@@ -22,7 +22,9 @@ class PaperAccumulator:
     small batches; the rounding of float32 sums grows with the number of batches.
     """
 
-    def __init__(self, bind, backbone, projection, n_outputs, batch):
+    def __init__(self, bind, backbone, projection, n_outputs, batch, intercept=False):
+        if intercept:
+            raise InputError("the printed method knows no intercept: use method blas")
         self.model = bind(backbone, projection, batch, n_outputs)
         shape = (projection.n_neurons, projection.n_neurons)
         self.HtH = mx.nd.zeros(shape, ctx=backbone.ctx)
@@ -39,11 +41,14 @@ class PaperAccumulator:
     def flush(self):
         """Nothing waits: every batch is added at once."""
 
-    def restore(self, HtH, HtY):
-        self.HtH[:], self.HtY[:] = mx.nd.array(HtH), mx.nd.array(HtY)
+    def restore(self, state):
+        self.HtH[:], self.HtY[:] = mx.nd.array(state.HtH), mx.nd.array(state.HtY)
 
     def matrices(self):
         return self.HtH.asnumpy().astype(np.float64), self.HtY.asnumpy().astype(np.float64)
+
+    def as_they_stand(self):
+        return *self.matrices(), None
 
 
 class BlasAccumulator:
@@ -53,9 +58,10 @@ class BlasAccumulator:
     that next batch. BLAS is held to one thread meanwhile: two thread teams on the same cores fight.
     """
 
-    def __init__(self, bind, backbone, projection, n_outputs, batch):
+    def __init__(self, bind, backbone, projection, n_outputs, batch, intercept=False):
         self.model = bind(backbone, projection, batch)
-        self.sums = Gram(projection.n_neurons, n_outputs, threads=1)
+        self.intercept = intercept
+        self.sums = Gram(projection.n_neurons + intercept, n_outputs, threads=1)
         self.waiting = None  # targets of the batch that MXNet is computing
 
     def add(self, data, y, weight=None):
@@ -70,6 +76,8 @@ class BlasAccumulator:
             return (), ()
         (Y, weight), H = self.waiting, self.model.get_outputs()[0].asnumpy()
         self.waiting = None
+        if self.intercept:
+            H = np.column_stack([H, np.ones(len(H), H.dtype)])
         if weight is None:
             return H, Y
         root = np.sqrt(weight)[:, None]
@@ -79,12 +87,18 @@ class BlasAccumulator:
         self.sums.add(*self._fetch())
         self.sums.flush()
 
-    def restore(self, HtH, HtY):
-        self.sums.A[:], self.sums.B[:] = HtH, HtY
+    def restore(self, state):
+        self.sums.A[:], self.sums.B[:] = state.HtH, state.HtY
+        if state.waiting is not None:
+            self.sums.add(*state.waiting)
 
     def matrices(self):
         self.flush()
         return self.sums.matrices()
+
+    def as_they_stand(self):
+        self.sums.add(*self._fetch())
+        return self.sums.as_they_stand()
 
 
 METHODS = {"blas": BlasAccumulator, "paper": PaperAccumulator}
@@ -97,18 +111,19 @@ class FusedAccumulator:
     backbone: Backbone. projection: Projection (W is fixed before the first update). n_outputs: columns of Y.
     method: "blas" (default: float64 whatever the network computes in) or "paper" (as printed, float32).
     interface: "symbol" (a Module) or "gluon" (the same graph as a hybridized block).
-    batch: rows bound at first; any number of rows may come later.
+    batch: rows bound at first; any number of rows may come later. intercept: put a column of ones beside H.
     Source: Arcada, section 2 step 4: A <- A + A*, B <- B + B*.
     """
 
-    def __init__(self, backbone, projection, n_outputs, *, method="blas", batch=32, interface="symbol"):
+    def __init__(self, backbone, projection, n_outputs, *, method="blas", batch=32, interface="symbol",
+                 intercept=False):
         require_choice("method", method, METHODS)
         require_choice("interface", interface, INTERFACES)
         if projection.n_features != backbone.n_features:
             raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
         self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
         self._shape = backbone.preprocessing.shape
-        self._sums = METHODS[method](INTERFACES[interface], apart(backbone), projection, n_outputs, batch)
+        self._sums = METHODS[method](INTERFACES[interface], apart(backbone), projection, n_outputs, batch, intercept)
 
     def update(self, data, y, weight=None):
         """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.
@@ -147,11 +162,15 @@ class FusedAccumulator:
         """(HtH, HtY) at once."""
         return self._sums.matrices()
 
+    def as_they_stand(self):
+        """(HtH, HtY, the rows (H, Y) that wait for their block to fill, or None); they go on waiting."""
+        return self._sums.as_they_stand()
+
     def flush(self):
-        """Add the rows that wait for their block to fill, as at a point where the sums may be saved."""
+        """Add the rows that wait for their block to fill."""
         self._sums.flush()
 
     def restore(self, state):
         """Go on from the sums of an ELMState."""
-        self._sums.restore(state.HtH, state.HtY)
+        self._sums.restore(state)
         self.n_samples, self.yty = state.n_samples, state.yty

@@ -15,14 +15,15 @@ from mxelm.fused.solver import IllConditionedWarning, check, check_l2, regularis
 
 
 def factor(HtH, l2):
-    """R, upper triangular, RᵀR = HtH + l2 I, for all sizes at once; jitter, reported, where rounding forbids it.
+    """(R, l2): R upper triangular, RᵀR = HtH + l2 I, for all sizes at once.
 
-    The jitter is the smallest power of ten times the mean diagonal that lets the factorisation pass.
+    Where rounding forbids it, l2 comes back with jitter, which is reported: the smallest power of ten times the mean
+    diagonal that lets the factorisation pass.
     """
     jitter = 0.0
     while True:
         try:
-            return cholesky(regularised(HtH, l2 + jitter), overwrite_a=True, check_finite=False)
+            return cholesky(regularised(HtH, l2 + jitter), overwrite_a=True, check_finite=False), l2 + jitter
         except LinAlgError:
             mean = np.trace(HtH) / len(HtH)
             jitter = max(10 * jitter, np.finfo(float).eps * (mean if mean > 0 else 1.0))
@@ -46,12 +47,13 @@ def grid_scores(R, z, H, sizes):
 def grid_mse(train, validation, l2s):
     """Squared error a validation sample, of every l2 and every size, from accumulators alone.
 
-    train, validation: ELMStates (or objects with HtH, HtY, yty, n_samples). float64 (len(l2s), n_neurons), entry
-    [i, l-1] for l2s[i] and l neurons, summed over outputs.
+    train, validation: ELMStates. float64 (len(l2s), n_neurons), entry [i, l-1] for l2s[i] and l neurons, summed over
+    outputs.
     """
-    HtH, HtY = check(train.HtH, train.HtY)
     _require_samples(validation)
-    return np.stack([_squares(*_solved(HtH, HtY, l2), validation) / validation.n_samples for l2 in l2s])
+    validation, train = validation.about(train), train.about(train)
+    HtH, HtY = check(train.HtH, train.HtY)
+    return np.stack([_squares(*solved(HtH, HtY, l2), validation) / validation.n_samples for l2 in l2s])
 
 
 def cross_validate(folds, l2s):
@@ -67,27 +69,45 @@ def cross_validate(folds, l2s):
     return errors / total.n_samples
 
 
-def generalized_cross_validation(train, l2s):
-    """GCV of every l2 and every size from one state: (RSS / n) / (1 - tr / n)², tr the trace of the hat matrix.
+def generalized_cross_validation(train, l2s, sizes=None):
+    """GCV of every l2 and size from one state: (RSS / n) / (1 - tr / n)², tr the trace of the hat matrix.
 
+    float64 (len(l2s), len(sizes)), rising sizes, None: every one. With HtH = RᵀR - l2 I no row is needed; for l neurons
+    tr = l - l2 |R⁻¹|², RSS = yᵀy - |z|² - l2 |beta|², squares of the leading l rows and columns, beta = R⁻¹z.
     inf where the trace reaches n (as many effective parameters as samples) and where rounding eats up the RSS.
     Source: Golub, Heath and Wahba, 1979.
     """
-    HtH, HtY = check(train.HtH, train.HtY)
     _require_samples(train)
-    n, scores = train.n_samples, []
+    n, intercept = train.n_samples, train.intercept
+    train = train.about(train)
+    HtH, HtY = check(train.HtH, train.HtY)
+    sizes = np.arange(1, len(HtH) + 1) if sizes is None else np.asarray(sizes)
+    scores = []
     for l2 in l2s:
-        R, z = _solved(HtH, HtY, l2)
-        trace = np.cumsum(np.diag(_congruence(HtH, R)))
-        free = 1 - trace / n
-        rss = _squares(R, z, train)
+        R, shift = factor(HtH, check_l2(l2))
+        inverse, _ = lapack.dtrtri(R, overwrite_c=1)
+        z = inverse.T @ HtY
+        trace = np.arange(1, len(z) + 1) - shift * np.cumsum(np.einsum("ij,ij->j", inverse, inverse))
+        rss = train.yty - np.cumsum(np.square(z).sum(axis=1))[sizes - 1] - shift * _norms(inverse, z, sizes)
+        free = 1 - (trace[sizes - 1] + intercept) / n
         sound = (free > 1e-9) & (rss > 1e-10 * train.yty)  # below, the sums cancel and say nothing
         scores.append(np.where(sound, rss / n / np.maximum(free, 1e-9) ** 2, np.inf))
     return np.stack(scores)
 
 
-def _solved(HtH, HtY, l2):
-    R = factor(HtH, check_l2(l2))
+def _norms(inverse, z, sizes):
+    """|beta|², float64 (len(sizes),), of the models of the leading `sizes` neurons: beta = R⁻¹z, a running sum."""
+    beta, before, norms = np.zeros_like(z), 0, []
+    for l in sizes:
+        beta[:l] += inverse[:l, before:l] @ z[before:l]
+        before = l
+        norms.append(np.vdot(beta, beta))
+    return np.array(norms)
+
+
+def solved(HtH, HtY, l2):
+    """(R, z) of one l2: the factor of HtH + l2 I and z = R⁻ᵀ HtY."""
+    R, _ = factor(HtH, check_l2(l2))
     return R, solve_triangular(R, HtY, trans="T", check_finite=False)
 
 

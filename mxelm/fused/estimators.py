@@ -7,18 +7,15 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from mxelm import backbones
-from mxelm.data import Dataset
 from mxelm.data.given import with_classes, with_quantities
-from mxelm.fused.job import fit
+from mxelm.fused.job import fit, usual_backbone
 from mxelm.fused.row_estimators import decision
-
-BATCH = 32  # images
 
 
 class _FusedELM(BaseEstimator):
     """What the two estimators over images share."""
 
-    def __init__(self, backbone="inception_small", n_neurons=4096, l2="auto", validation=0.2, random_state=0):
+    def __init__(self, backbone=None, n_neurons=4096, l2="auto", validation=0.2, random_state=0):
         self.backbone = backbone
         self.n_neurons = n_neurons
         self.l2 = l2
@@ -26,30 +23,33 @@ class _FusedELM(BaseEstimator):
         self.random_state = random_state
 
     def _fit(self, dataset):
-        backbone = self.backbone if isinstance(self.backbone, backbones.Backbone) else backbones.load(self.backbone)
+        backbone = self.backbone or usual_backbone(dataset)
+        if not isinstance(backbone, backbones.Backbone):
+            backbone = backbones.load(backbone)
         self.fit_ = fit(backbone, dataset, n_neurons=self.n_neurons, l2=self.l2, validation=self.validation,
-                        seed=self.random_state, batch=BATCH)
+                        seed=self.random_state)
         self.predictor_ = self.fit_.predictor
         return self
 
     def _scores(self, images):
         check_is_fitted(self)
-        if isinstance(images, Dataset):
-            images = images.module_iter(BATCH, self.predictor_.preprocessing)
         return self.predictor_.scores(images)
 
 
 class FusedELMClassifier(ClassifierMixin, _FusedELM):
     """An ELM fused into a pre-trained network, from images to classes; no feature is stored (`mxelm.fused.fit`).
 
-    backbone: a Backbone, or what `mxelm.backbones.load` takes. n_neurons: int. l2: a number >= 0, or "auto": chosen
-    with the number of neurons on the fraction `validation` of the images. random_state: seed of W and of that choice.
+    backbone: a Backbone, or what `mxelm.backbones.load` takes; None: the small network that ships, which is no good for
+    photographs. n_neurons: int. l2: a number >= 0, or "auto": chosen with the number of neurons by cross-validation.
+    validation: the fraction of images on which confidences are calibrated. random_state: seed of W and of the fraction.
+    Images are what `mxelm.data.given` takes. scikit-learn's splitters index them, so that they take an array or list of
+    images or of paths: cross_val_score(FusedELMClassifier("efficientnet_lite0"), paths, labels).
     Fitted: classes_, fit_ (mxelm.fused.Fit), predictor_ (mxelm.fused.Predictor).
     Source: Arcada, sections 2 and 3.
     """
 
     def fit(self, images, y=None):
-        """Learn from uint8 images, an array (n, h, w[, 3]) or a list of any sizes, and labels y (n,); or a Dataset.
+        """Learn from images and labels y (n,), or from a Dataset of classes.
 
         With a Dataset, labels are the names of its classes.
         """
@@ -57,8 +57,15 @@ class FusedELMClassifier(ClassifierMixin, _FusedELM):
         return self._fit(dataset)
 
     def decision_function(self, images):
-        """Scores float32 (n, n_classes); of two classes, (n,), positive for classes_[1]."""
+        """Scores float32 (n, n_classes), least squares estimates of 0 and 1; of two classes, (n,), positive for
+        classes_[1].
+        """
         return decision(self._scores(images))
+
+    def predict_proba(self, images):
+        """Confidences float64 (n, n_classes), rows adding up to 1, calibrated on the validation images."""
+        scores = self._scores(images)
+        return self.predictor_.confidences(scores)
 
     def predict(self, images):
         """Labels (n,) of images as `fit` takes them."""
@@ -74,15 +81,13 @@ class FusedELMClassifier(ClassifierMixin, _FusedELM):
 class FusedELMRegressor(RegressorMixin, _FusedELM):
     """An ELM fused into a pre-trained network, from images to quantities; no feature is stored (`mxelm.fused.fit`).
 
-    backbone, n_neurons, l2, validation, random_state: as of FusedELMClassifier. The fused model has no intercept.
+    backbone, n_neurons, l2, validation, random_state: as of FusedELMClassifier. The model has an intercept.
     Fitted: fit_ (mxelm.fused.Fit), predictor_ (mxelm.fused.Predictor).
     Source: Arcada, sections 2 and 3.
     """
 
     def fit(self, images, y=None):
-        """Learn from uint8 images, an array (n, h, w[, 3]) or a list of any sizes, and y (n,) or (n, n_outputs); or
-        from a Dataset of kind "regression".
-        """
+        """Learn from images and y (n,) or (n, n_outputs), or from a Dataset of kind "regression"."""
         dataset, self._output_shape = with_quantities(images, y)
         return self._fit(dataset)
 

@@ -6,14 +6,16 @@ from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
 
 from mxelm.backbones.features import features_of
 from mxelm.errors import InputError
+from mxelm.fused.confidence import calibration_error
 from mxelm.fused.predictor import decide
 
 
-def evaluate(predictor, dataset, skip_bad=False, progress=False):
+def evaluate(predictor, dataset, *, skip_bad=False, progress=False):
     """(JSON-able figures, confusion matrix int (n_classes, n_classes) or None) of `predictor` on `dataset`.
 
     Classes are matched by name; the dataset may hold fewer than the predictor knows, in any order. Rows of the
-    confusion matrix are true classes, columns predicted ones.
+    confusion matrix are true classes, columns predicted ones. calibration_error: of the predictor's confidences, as
+    mxelm.fused.confidence has it; None where it gives none.
     Raises InputError for a class the predictor does not know.
     """
     names = [unicodedata.normalize("NFC", name) for name in predictor.classes]
@@ -38,6 +40,8 @@ def evaluate(predictor, dataset, skip_bad=False, progress=False):
     confusion = confusion_matrix(truth, scores.argmax(axis=1), labels=np.arange(len(names)))
     per_class = confusion.diagonal()[confusion.sum(axis=1) > 0] / confusion.sum(axis=1)[confusion.sum(axis=1) > 0]
     present = [name for name, count in zip(names, confusion.sum(axis=1)) if count]
-    return {**result, "accuracy": float(np.trace(confusion) / confusion.sum()),
+    probabilities = predictor.confidences(scores) if predictor.gives_confidences else None
+    return {**result, "calibration_error": None if probabilities is None else calibration_error(probabilities, truth),
+            "accuracy": float(np.trace(confusion) / confusion.sum()),
             "mean_per_class": float(per_class.mean()),
             "per_class": {name: float(value) for name, value in zip(present, per_class)}}, confusion

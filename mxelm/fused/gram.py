@@ -71,6 +71,11 @@ class Gram:
             blas.dsyrk(1.0, H.T, beta=1.0, c=self.A, overwrite_c=1, lower=1)
             blas.dgemm(1.0, H.T, Y.T, beta=1.0, c=self.B, trans_b=1, overwrite_c=1)
 
+    def as_they_stand(self):
+        """(HtH, HtY, waiting) without the rows of the block that is not full: waiting is (H, Y), or None."""
+        waiting = tuple(rows.copy() for rows in self._blocks.waiting)
+        return mirrored(self.A.copy()), self.B.copy(), waiting if len(waiting[0]) else None
+
     def matrices(self):
         """(HtH with both triangles, HtY), float64, of all rows so far."""
         self.flush()

@@ -1,4 +1,5 @@
 """One pass of a dataset through the fused network, saved as it goes and resumable bit for bit."""
+import contextlib
 import time
 from pathlib import Path
 
@@ -7,14 +8,12 @@ from tqdm import tqdm
 
 from mxelm.containers import require_same
 from mxelm.errors import FileError, InputError
-from mxelm.files import remove_leftovers
+from mxelm.files import exclusive, remove_leftovers
 from mxelm.fused.accumulator import FusedAccumulator
 from mxelm.fused.state import ELMState, Origin, sorted_digests
+from mxelm.interrupts import Interrupted, held_back
 
-# Images between two points at which a run may be saved. Blocks of rows end there whether it is saved or not, which is
-# what makes an interrupted and an uninterrupted run the same bit for bit.
-EVERY = 2048
-SAVE_SECONDS = 30.0  # at least this long between two saves
+SAVE_SECONDS = 30.0  # between two saves
 
 
 def accumulate(backbone, dataset, projection, *, method="blas", batch=32, skip_bad=False, class_weight=None, save=None,
@@ -22,63 +21,103 @@ def accumulate(backbone, dataset, projection, *, method="blas", batch=32, skip_b
     """The ELMState of a pass over `dataset`, and the images left out by skip_bad as (id, reason).
 
     class_weight: dict of class name -> weight (see `balanced`); None weighs all alike.
-    save: path of the state, written as the pass goes. resume: go on from that file if it is there; a finished one is
-    returned as it is. Raises FileError when the file there is of another run.
-    interface: "symbol" or "gluon", which compute the same. Source: Arcada, section 2, steps 1-4.
+    save: path of the state, written as the pass goes; Ctrl-C and SIGTERM then save at the end of the batch and raise
+    Interrupted. resume: go on from that file if it is there; a finished one is returned as it is.
+    Raises FileError when the file there is of another run or of images that have changed since, and where another
+    process writes it. interface: "symbol" or "gluon", which compute the same. Source: Arcada, section 2, steps 1-4.
     """
     weights = _class_weights(dataset, class_weight)
     origin = Origin(backbone.digest, backbone.cut, backbone.preprocessing, projection, dataset.kind,
-                    tuple(dataset.classes), class_weight, method)
-    accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method=method, batch=batch,
-                                   interface=interface)
-    done, skipped, samples = 0, [], [np.empty((0, 16), np.uint8)]
-    identity = {**dataset.identity, "batch": batch, "twin": interface}
-    if save is not None and resume:
-        remove_leftovers(save)
-    if save is not None and Path(save).exists():
-        if not resume:
-            raise FileError(f"{save} exists: go on from it with resume (--resume), or remove it")
-        state = _of_this_run(save, origin, identity)
-        done, skipped = state.progress["done"], [tuple(entry) for entry in state.progress["skipped"]]
-        if done == len(dataset):
-            return state, skipped
-        samples.append(state.samples)
-        accumulator.restore(state)
-    saved_at = time.monotonic()
-    with tqdm(total=len(dataset), initial=done, desc="accumulate", unit="image", disable=not progress) as bar:
-        while True:
-            part = dataset.take(np.arange(done, min(done + EVERY, len(dataset))))
-            rows, left_out = _pass(accumulator, part, backbone.preprocessing, batch, skip_bad, weights, bar)
-            done += len(part)
-            skipped += left_out
-            samples.append(part.take(rows).digests())
-            accumulator.flush()
-            finished = done == len(dataset)
-            if finished and not accumulator.n_samples:
-                raise FileError(f"none of the {len(dataset)} images of {dataset.name} could be used")
-            if finished or (save is not None and time.monotonic() - saved_at >= SAVE_SECONDS):
-                state = ELMState(*accumulator.matrices(), accumulator.n_samples, accumulator.yty, origin,
-                                 sorted_digests(np.concatenate(samples)),
-                                 {**identity, "done": done, "skipped": [list(entry) for entry in skipped]})
-                if save is not None:
-                    state.save(save)
+                    tuple(dataset.classes), class_weight, method,
+                    intercept=dataset.kind == "regression" and method != "paper",  # as printed: without
+                    place=backbone.place)
+    identity = {**dataset.identity, "batch": batch}
+    with contextlib.nullcontext() if save is None else exclusive(save):
+        before = _begun(save, resume, dataset, origin, identity)
+        if before is not None and before.progress["done"] == len(dataset):
+            return before.whole(), [tuple(entry) for entry in before.progress["skipped"]]
+        accumulator = FusedAccumulator(backbone, projection, dataset.n_outputs, method=method, batch=batch,
+                                       interface=interface, intercept=origin.intercept)
+        run = _Pass(accumulator, dataset, origin, identity, save, before)
+        with tqdm(total=len(dataset), initial=run.done, desc="accumulate", unit="image", disable=not progress) as bar:
+            return run.go(backbone.preprocessing, batch, skip_bad, weights, bar), run.skipped
+
+
+class _Pass:
+    """A pass under way: how far it is, and what it would leave behind if it ended now."""
+
+    def __init__(self, accumulator, dataset, origin, identity, save, before):
+        self.accumulator, self.dataset, self.origin, self.identity, self.save = (accumulator, dataset, origin,
+                                                                                 identity, save)
+        self.done, self.skipped, self._samples, self._rows = 0, [], np.empty((0, 16), np.uint8), []
+        if before is not None:
+            accumulator.restore(before)
+            self.done, self._samples = before.progress["done"], before.samples
+            self.skipped = [tuple(entry) for entry in before.progress["skipped"]]
+
+    def go(self, preprocessing, batch, skip_bad, weights, bar):
+        """The state at the end; saved on the way, and at the end of a batch in which a signal came."""
+        batches = self.dataset.module_iter(batch, preprocessing, skip_bad=skip_bad, start=self.done)
+        start, skipped, saved_at = self.done, self.skipped, time.monotonic()
+        with contextlib.nullcontext([]) if self.save is None else held_back() as signals:
+            for one in _until_none_is_left(batches, len(self.dataset) - start):
+                weight = None if weights is None else weights[self.dataset.targets[one.index]]
+                self.accumulator.update(one.data[0], one.label[0], weight)
+                self._rows.append(one.index)
+                self.done = min((one.index[-1] - start) // batch * batch + batch + start, len(self.dataset))
+                self.skipped = skipped + batches.skipped
+                bar.update(len(one.index))
+                if signals or (self.save is not None and time.monotonic() - saved_at >= SAVE_SECONDS):
+                    self.state().save(self.save)
                     saved_at = time.monotonic()
-            if finished:
-                return state, skipped
+                if signals:
+                    raise Interrupted(signals[0], f"{self.save} keeps {self.done} of {len(self.dataset)} images: go on "
+                                      "from it with resume (--resume)")
+            self.done, self.skipped = len(self.dataset), skipped + batches.skipped
+            if not self.accumulator.n_samples:
+                raise FileError(f"none of the {len(self.dataset)} images of {self.dataset.name} could be used")
+            self.accumulator.flush()
+            state = self.state()
+            if self.save is not None:
+                state.save(self.save)
+            return state
+
+    def state(self):
+        """The ELMState of the images so far."""
+        if self._rows:
+            new = self.dataset.take(np.concatenate(self._rows)).digests()
+            self._samples, self._rows = sorted_digests(np.concatenate([self._samples, new])), []
+        HtH, HtY, waiting = self.accumulator.as_they_stand()
+        return ELMState(HtH, HtY, self.accumulator.n_samples, self.accumulator.yty, self.origin, self._samples,
+                        {**self.identity, "done": int(self.done), "skipped": [list(e) for e in self.skipped]}, waiting)
 
 
-def _pass(accumulator, part, preprocessing, batch, skip_bad, weights, bar):
-    batches, rows = part.module_iter(batch, preprocessing, skip_bad=skip_bad), [np.empty(0, np.int64)]
+def _until_none_is_left(batches, n):
+    """The batches; that none of the last `n` images could be used does not end a pass that has had others."""
     try:
-        for one in batches:
-            weight = None if weights is None else weights[part.targets[one.index]]
-            accumulator.update(one.data[0], one.label[0], weight)
-            rows.append(one.index)
-            bar.update(len(one.index))
+        yield from batches
     except FileError:
-        if len(batches.skipped) < len(part):  # a part of which nothing is left does not end the pass
+        if len(batches.skipped) < n:
             raise
-    return np.concatenate(rows), batches.skipped
+
+
+def _begun(save, resume, dataset, origin, identity):
+    """The state of a pass to go on from, or None; FileError where the file there is no beginning of this one."""
+    if save is None:
+        return None
+    remove_leftovers(save)
+    if not Path(save).exists():
+        return None
+    if not resume:
+        raise FileError(f"{save} exists: go on from it with resume (--resume), or remove it")
+    state = ELMState.load(save, whole=False)
+    _require_same_samples(save, state, identity)
+    _require_unchanged(save, state, dataset)
+    try:
+        origin.require_same(state.origin)
+    except InputError as error:
+        raise FileError(f"{save} is of another run: {error}") from None
+    return state
 
 
 def balanced(dataset):
@@ -105,10 +144,31 @@ def _class_weights(dataset, class_weight):
     return weights
 
 
-def _of_this_run(path, origin, identity):
-    state = ELMState.load(path)
+def require_resumable(path, dataset):
+    """FileError, before anything is computed, where the state at `path` is no beginning of a pass over `dataset`."""
+    state = ELMState.load(path, whole=False)
+    _require_same_samples(path, state, dataset.identity)
+    return state
+
+
+def _require_same_samples(path, state, identity):
+    """FileError where a state is not the beginning of a pass over these samples in this order."""
     if state.origin is None or not state.progress:
         raise FileError(f"{path} is not the state of a pass: choose another file")
-    require_same(state.origin.to_json(), origin.to_json(), path)
-    require_same(state.progress, identity, path)
-    return state
+    if any(state.progress[name] != identity[name] for name in ("dataset", "samples", "of")):
+        raise FileError(f"{path} is of a pass over other samples, {state.progress['of']} of "
+                        f"{state.progress['dataset']} where there are now {identity['of']} of {identity['dataset']}: "
+                        f"give new images a pass of their own, with the same W (--like {path}), and add it by "
+                        "`mxelm merge`")
+    require_same(state.progress, identity, path)  # the batch
+
+
+def _require_unchanged(path, state, dataset):
+    """FileError where images that a state has counted are not those that lie there now."""
+    skipped, ids = {name for name, _ in state.progress["skipped"]}, dataset.ids
+    counted = [row for row in range(state.progress["done"]) if ids[row] not in skipped]
+    known = set(map(bytes, state.samples))
+    changed = [ids[row] for row, digest in zip(counted, dataset.take(counted).digests()) if bytes(digest) not in known]
+    if changed:
+        raise FileError(f"{path} has counted {len(changed)} images that have changed since, {changed[0]} for one: put "
+                        "the former ones back, or begin anew in another file")

@@ -10,9 +10,8 @@ import copy
 import numpy as np
 from scipy.linalg import blas
 
-from mxelm.errors import InputError
 from mxelm.fused.gram import BLOCK, Blocks, Gram, mirrored
-from mxelm.fused.solver import solve
+from mxelm.fused.intercept import solve_with_intercept
 
 
 class RowELM:
@@ -101,19 +100,3 @@ class RowELM:
         sums.A, sums.B = sums.A.copy(order="F"), sums.B.copy(order="F")
         sums.add_block(*self._weighted(*waiting))
         return mirrored(sums.A), sums.B
-
-
-def solve_with_intercept(A, B, l2):
-    """(beta (L, n_outputs), intercept (n_outputs,)) of the model that l2 shrinks towards the mean of Y, not to 0.
-
-    A: [H, 1]ᵀ[H, 1], float64 (L + 1, L + 1), overwritten. B: [H, 1]ᵀY, (L + 1, n_outputs). Taking the means out of
-    both, A - n h̄h̄ᵀ and B - n h̄ȳᵀ, leaves the intercept out of the penalty.
-    """
-    total, H_sum, Y_sum = A[-1, -1], A[-1, :-1].copy(), B[-1]
-    if not total > 0:
-        raise InputError("there is nothing to solve: no sample of positive weight has been seen")
-    root = H_sum / np.sqrt(total)
-    HtH = A[:-1, :-1]
-    HtH -= np.outer(root, root)
-    beta = solve(HtH, B[:-1] - np.outer(H_sum, Y_sum / total), l2)
-    return beta, (Y_sum - H_sum @ beta) / total

@@ -8,7 +8,7 @@ from mxelm.backbones import Backbone
 from mxelm.graphs import bind, nodes, renamed
 from mxelm.runtime import mx
 
-_NAMES = {"W", "Y", "beta", "elm_projection", "elm_hidden", "elm"}
+_NAMES = {"W", "Y", "beta", "intercept", "elm_projection", "elm_hidden", "elm"}
 
 
 def fuse(features, n_neurons):
@@ -35,14 +35,15 @@ def hidden_layer(features, n_neurons):
     return mx.sym.tanh(XW, name="elm_hidden")
 
 
-def predictor(features, n_neurons, n_outputs):
+def predictor(features, n_neurons, n_outputs, intercept=False):
     """The trained network, image -> scores: beta as one more layer over H, outputs (batch, n_outputs).
 
     FullyConnected rather than dot, since a bare Module must be able to infer beta's shape (n_outputs, n_neurons).
+    intercept: add a parameter of that name, (n_outputs,), to the scores.
     """
-    beta = mx.sym.Variable("beta")
+    given = {"bias": mx.sym.Variable("intercept")} if intercept else {"no_bias": True}
     H = hidden_layer(features, n_neurons)
-    return mx.sym.FullyConnected(H, weight=beta, num_hidden=n_outputs, no_bias=True, name="elm")
+    return mx.sym.FullyConnected(H, weight=mx.sym.Variable("beta"), num_hidden=n_outputs, name="elm", **given)
 
 
 def bind_symbol(backbone, projection, batch, n_outputs=None):

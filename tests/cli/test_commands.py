@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -125,7 +124,7 @@ BAD_FIT = [
     (["--cut", "fc9_output"], 1, "fc9_output"),
     (["--ctx", "gpu"], 1, "gpu"),
     (["--ctx", "tpu"], 1, "tpu"),
-    (["--scale", "0"], 1, "scale"),
+    (["--spread", "0"], 1, "spread"),
     (["--like", "{tmp}/images/red/image_00.png"], 1, "image_00.png"),
 ]
 
@@ -224,21 +223,88 @@ def test_whole_numbers_can_be_quantities(tiny_checkpoint, image_folder, tmp_path
     listed = ["--images", str(tmp_path / "prices.csv"), "--kind", "regression"]
     assert main(["fit", *listed, "--checkpoint", tiny_checkpoint, "--neurons", "5", "--json", "--out",
                  str(tmp_path / "model")]) == 0
-    assert json.loads(capsys.readouterr().out)["validation"]["criterion"] == "mse"
+    assert json.loads(capsys.readouterr().out)["choice"]["criterion"] == "gcv"
     assert main(["evaluate", str(tmp_path / "model"), *listed]) == 0
     assert "mean squared error" in capsys.readouterr().out
     assert "no confusion matrix" in refused("evaluate", tmp_path / "model", *listed, "--out", tmp_path / "matrix")
 
 
-def test_interrupt_is_clean(tiny_checkpoint, tmp_path):
-    command = [sys.executable, "-m", "mxelm", "fit", "--data", "digits", "--checkpoint", tiny_checkpoint, "--neurons",
-               "3000", "--out", str(tmp_path / "model")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    seen = ""
-    while "accumulate" not in seen and process.poll() is None:
-        seen += process.stderr.read(1)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in rest and "Traceback" not in rest
-    assert not list(tmp_path.glob("model*"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command, said", [("fit", "nothing half-written"), ("accumulate", "keeps 8 of 36 images")])
+def test_an_interrupt_is_clean(tiny_checkpoint, image_folder, tmp_path, monkeypatch, capsys, command, said, number):
+    from mxelm.fused.accumulator import FusedAccumulator
+    update = FusedAccumulator.update
+
+    def interrupted(accumulator, *batch):
+        update(accumulator, *batch)
+        if accumulator.n_samples == 8:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(FusedAccumulator, "update", interrupted)
+    code = main([command, "--images", str(image_folder), "--checkpoint", tiny_checkpoint, "--neurons", "5", "--batch",
+                 "4", "--out", str(tmp_path / "model")])
+    told = capsys.readouterr().err
+    assert code == 128 + number and "interrupted" in told and said in told and len(told.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.glob("*model*")] == (["model"] if command == "accumulate" else [])
+
+
+def test_nothing_given_is_help_and_all_that_is_missing_is_told(capsys):
+    assert main([]) == 2 and "fit" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit"])
+    told = capsys.readouterr().err
+    assert "--images PATH | --data NAME" in told and "--out PREFIX" in told and len(told.splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert "default: None" not in capsys.readouterr().out
+
+
+def test_a_full_output_is_one_line(tiny_checkpoint):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "mxelm", "verify", tiny_checkpoint], stdout=full,
+                              stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
+def test_predict_answers_for_all_but_the_bad_ones(trained, image_folder, tmp_path, capsys):
+    (image_folder / "red" / "bad.jpg").write_text("<html>404</html>")
+    good, bad = image_folder / "red" / "image_00.png", image_folder / "red" / "bad.jpg"
+    assert main(["predict", trained[0], str(good), str(bad)]) == 1
+    told = capsys.readouterr()
+    assert str(good) in told.out and "%" in told.out and told.err.count(str(bad)) <= 2 and "--skip-bad" not in told.err
+    assert main(["predict", trained[0], str(image_folder)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "image,class,confidence,score" and len(lines) == 37
+    assert main(["predict", trained[0], str(good), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["predictions"][str(good)][0][2] > 1 / 3 and result["failed"] == {} and result["temperature"] > 0
+
+
+def test_any_checkpoint_with_classes_predicts_and_is_evaluated(tiny_checkpoint, image_folder, capsys):
+    image = str(image_folder / "red" / "image_00.png")
+    assert main(["predict", tiny_checkpoint, image, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)["predictions"][image]
+    assert 0 < answers[0][2] <= 1
+
+
+def test_what_is_there_is_replaced_and_said(trained, tiny_checkpoint, image_folder, caplog, capsys):
+    assert main(["fit", "--images", str(image_folder), "--checkpoint", tiny_checkpoint, "--neurons", "5", "--l2", "1",
+                 "--out", trained[0]]) == 0
+    assert "will be replaced" in caplog.text
+
+
+def test_photographs_through_the_small_network_are_not_silent(image_folder, tmp_path, caplog):
+    from mxelm import data
+    from mxelm.fused.job import usual_backbone
+    assert usual_backbone(data.load(str(image_folder))) == "inception_small" and not caplog.text
+    cv2.imwrite(str(image_folder / "blue" / "a_photograph.png"), np.zeros((200, 300, 3), np.uint8))
+    usual_backbone(data.load(str(image_folder)))
+    assert "300x200 pixels" in caplog.text and "efficientnet_lite0" in caplog.text
+
+
+def test_resume_says_that_other_images_are_there(refused, tiny_checkpoint, image_folder, tmp_path):
+    command = ["accumulate", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 5, "--out",
+               tmp_path / "a.state"]
+    assert main([*map(str, command)]) == 0
+    (image_folder / "red" / "new.png").write_bytes((image_folder / "red" / "image_00.png").read_bytes())
+    assert "other samples, 36 of images where there are now 37" in refused(*command, "--resume")

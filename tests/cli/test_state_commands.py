@@ -48,14 +48,15 @@ def test_merge_and_subtract(run, shards, tmp_path):
     assert not (tmp_path / "x.state").exists()
 
 
-@pytest.mark.parametrize("way, criterion", [(["all"], "cv"), (["one"], "gcv"), (["one", "--validation"], "mse")])
+@pytest.mark.parametrize("way, criterion", [(["all"], "gcv"), (["all", "--folds"], "cv"), (["one"], "gcv"),
+                                            (["one", "--validation"], "mse")])
 def test_solve_without_an_image(run, shards, tiny_checkpoint, image_folder, tmp_path, way, criterion):
     whole, parts = shards
     states = parts if way[0] == "all" else parts[:1]
-    extra = ["--validation", parts[1]] if len(way) > 1 else []
-    said = run("solve", *states, "--checkpoint", tiny_checkpoint, *extra, "--picture", tmp_path / "grid.png", "--out",
+    extra = [*way[1:], *([parts[1]] if "--validation" in way else [])]
+    said = run("solve", *states, *extra, "--picture", tmp_path / "grid.png", "--out",
                tmp_path / "model")
-    assert said["criterion"] == criterion and said["n_samples"] == 12 * len(states)
+    assert said["choice"]["criterion"] == criterion and said["n_samples"] == 12 * len(states)
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert run("evaluate", tmp_path / "model", "--images", image_folder)["accuracy"] > 0.7
 
@@ -99,6 +100,15 @@ def test_states_of_other_classes_merge_by_union(run, tiny_checkpoint, image_fold
     said = run("merge", whole, tmp_path / "new.state", "--union-classes", "--out", tmp_path / "x.state")
     assert said["n_outputs"] == 4
     assert ELMState.load(tmp_path / "x.state").origin.classes == ("blue", "green", "red", "violet")
+    said = run("subtract", tmp_path / "x.state", tmp_path / "new.state", "--out", tmp_path / "y.state")
+    assert said["n_outputs"] == 4
+    before, after = ELMState.load(whole), ELMState.load(tmp_path / "y.state")
+    np.testing.assert_allclose(after.HtH, before.HtH, atol=1e-9 * np.abs(before.HtH).max())
+    np.testing.assert_allclose(after.HtY, np.column_stack([before.HtY, np.zeros(len(before.HtY))]), atol=1e-9)
+    assert "--union-classes" not in run("subtract", tmp_path / "new.state", whole, "--out", tmp_path / "z", code=1)
+    run("subtract", whole, whole, "--out", tmp_path / "none.state")
+    assert "no sample" in run("solve", tmp_path / "none.state", "--l2", 1, "--out", tmp_path / "model", code=1)
+    assert "only class" in run("solve", tmp_path / "new.state", "--l2", 1, "--out", tmp_path / "model", code=1)
 
 
 def test_damaged_and_foreign_states_are_named(run, shards, tiny_checkpoint, tmp_path):

@@ -1,4 +1,5 @@
 """A pass that is saved as it goes: killed anywhere and resumed, it gives the same state bit for bit."""
+import contextlib
 import importlib
 import os
 import signal
@@ -12,7 +13,9 @@ import pytest
 from mxelm.data.dataset import Dataset
 from mxelm.data.sources import ArraySource
 from mxelm.errors import FileError, InputError
-from mxelm.fused import ELMState, Projection, accumulate, balanced, merge
+from mxelm.files import exclusive
+from mxelm.fused import ELMState, Projection, accumulate, balanced, gram, merge
+from mxelm.interrupts import Interrupted
 
 module = importlib.import_module("mxelm.fused.passes")
 
@@ -35,8 +38,8 @@ def projection():
 
 @pytest.fixture
 def often(monkeypatch):
-    """Save every 40 images, at once."""
-    monkeypatch.setattr(module, "EVERY", 40)
+    """Save at the end of every batch, of 8 rows, while blocks of the sums end every 20."""
+    monkeypatch.setattr(gram, "BLOCK", 20)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
 
 
@@ -77,7 +80,6 @@ def test_resumed_state_is_the_uninterrupted_one(tiny_backbone, dataset, projecti
 
 
 def test_saving_does_not_change_the_sums(tiny_backbone, dataset, projection, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "EVERY", 40)
     rarely, _ = accumulate(tiny_backbone, dataset, projection, save=tmp_path / "a.state")
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
     always, _ = accumulate(tiny_backbone, dataset, projection, save=tmp_path / "b.state")
@@ -87,7 +89,7 @@ def test_saving_does_not_change_the_sums(tiny_backbone, dataset, projection, tmp
 def test_a_finished_shard_is_not_run_again(tiny_backbone, dataset, projection, tmp_path, monkeypatch):
     first, _ = accumulate(tiny_backbone, dataset, projection, save=tmp_path / "a.state")
     before = (tmp_path / "a.state").read_bytes()
-    monkeypatch.setattr(module, "_pass", None)  # a call would raise
+    monkeypatch.setattr(module, "FusedAccumulator", None)  # a call would raise
     again, _ = accumulate(tiny_backbone, dataset, projection, save=tmp_path / "a.state", resume=True)
     assert_same(first, again)
     assert (tmp_path / "a.state").read_bytes() == before
@@ -97,14 +99,13 @@ def test_skipped_images_are_remembered_across_a_resume(tiny_backbone, image_fold
     from mxelm import data
     (image_folder / "blue" / "broken.png").write_bytes(b"no image")
     dataset = data.load(str(image_folder))
-    monkeypatch.setattr(module, "EVERY", 10)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
-    whole, skipped = accumulate(tiny_backbone, dataset, projection, skip_bad=True)
+    whole, skipped = accumulate(tiny_backbone, dataset, projection, batch=10, skip_bad=True)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         die_at_save(patch, 2)
-        accumulate(tiny_backbone, dataset, projection, skip_bad=True, save=tmp_path / "a.state")
-    resumed, again = accumulate(tiny_backbone, dataset, projection, skip_bad=True, save=tmp_path / "a.state",
-                                resume=True)
+        accumulate(tiny_backbone, dataset, projection, batch=10, skip_bad=True, save=tmp_path / "a.state")
+    resumed, again = accumulate(tiny_backbone, dataset, projection, batch=10, skip_bad=True,
+                                save=tmp_path / "a.state", resume=True)
     assert_same(resumed, whole)
     assert skipped == again and [name for name, _ in again] == ["blue/broken.png"]
     assert whole.n_samples == len(dataset) - 1
@@ -113,15 +114,15 @@ def test_skipped_images_are_remembered_across_a_resume(tiny_backbone, image_fold
 def test_a_file_of_another_run_is_refused(tiny_backbone, dataset, projection, tmp_path):
     path = tmp_path / "a.state"
     accumulate(tiny_backbone, dataset, projection, save=path)
-    with pytest.raises(FileError, match="of another run: its projection is"):
+    with pytest.raises(FileError, match="of another run: .* projection differs"):
         accumulate(tiny_backbone, dataset, Projection(20, 8, seed=3), save=path, resume=True)
-    with pytest.raises(FileError, match="of another run: its method is"):
+    with pytest.raises(FileError, match="of another run: .* method differs"):
         accumulate(tiny_backbone, dataset, projection, method="paper", save=path, resume=True)
     with pytest.raises(FileError, match="exists"):
         accumulate(tiny_backbone, dataset, projection, save=path)
     with pytest.raises(FileError, match="of another run: its batch is"):
         accumulate(tiny_backbone, dataset, projection, batch=16, save=path, resume=True)
-    with pytest.raises(FileError, match="of another run: its samples is"):
+    with pytest.raises(FileError, match="other samples, 150 of noise where there are now 100"):
         accumulate(tiny_backbone, dataset.take(range(100)), projection, save=path, resume=True)
 
 
@@ -162,7 +163,7 @@ def test_class_weights_are_repetitions(tiny_backbone, projection):
 
 def test_killed_process_resumes_bit_for_bit(tiny_checkpoint, image_folder, tmp_path):
     """SIGKILL at whatever moment; nothing half-written under the name, and --resume finishes the same state."""
-    code = ("import importlib, sys; m = importlib.import_module('mxelm.fused.passes'); m.EVERY = 4; "
+    code = ("import importlib, sys; m = importlib.import_module('mxelm.fused.passes'); "
             "m.SAVE_SECONDS = 0.0; from mxelm.cli import main; raise SystemExit(main(sys.argv[1:]))")
     command = [sys.executable, "-c", code, "accumulate", "--images", str(image_folder), "--checkpoint", tiny_checkpoint,
                "--neurons", "900", "--batch", "4", "--json", "--out"]
@@ -198,9 +199,70 @@ def test_a_full_disk_loses_nothing(tiny_backbone, dataset, projection, tmp_path,
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.state"]
 
 
-def test_a_part_of_which_nothing_is_left_does_not_end_the_pass(tiny_backbone, image_folder, projection, monkeypatch):
+def test_a_rest_of_which_nothing_is_left_does_not_end_the_pass(tiny_backbone, image_folder, projection, tmp_path,
+                                                               often):
     from mxelm import data
-    monkeypatch.setattr(module, "EVERY", 36)
     (image_folder / "red" / "zzz.png").write_bytes(b"no image")  # the only one after the 36 whole ones
-    state, skipped = accumulate(tiny_backbone, data.load(str(image_folder)), projection, skip_bad=True)
+    options = {"batch": 36, "skip_bad": True, "save": tmp_path / "a.state"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        die_at_save(patch, 1)
+        accumulate(tiny_backbone, data.load(str(image_folder)), projection, **options)
+    state, skipped = accumulate(tiny_backbone, data.load(str(image_folder)), projection, resume=True, **options)
     assert state.n_samples == 36 and len(skipped) == 1
+
+
+def interrupt_at(monkeypatch, number, signals):
+    """Send this process signals while it counts batch `number`."""
+    update, seen = module.FusedAccumulator.update, []
+
+    def counted(accumulator, *batch):
+        update(accumulator, *batch)
+        seen.append(1)
+        if len(seen) == number:
+            for one in signals:
+                os.kill(os.getpid(), one)
+
+    monkeypatch.setattr(module.FusedAccumulator, "update", counted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_at_the_end_of_the_batch(tiny_backbone, dataset, projection, tmp_path, number):
+    whole, _ = accumulate(tiny_backbone, dataset, projection, batch=8)
+    path, handlers = tmp_path / "a.state", [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="keeps 24 of 150 images") as caught:
+        interrupt_at(patch, 3, [number])
+        accumulate(tiny_backbone, dataset, projection, batch=8, save=path)
+    assert caught.value.number == number
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert ELMState.load(path).n_samples == 24  # the rows that wait for their block count
+    resumed, _ = accumulate(tiny_backbone, dataset, projection, batch=8, save=path, resume=True)
+    assert_same(resumed, whole)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.state"]
+
+
+def test_a_second_signal_does_not_wait(tiny_backbone, dataset, projection, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_at(patch, 3, [signal.SIGINT, signal.SIGINT])
+        accumulate(tiny_backbone, dataset, projection, batch=8, save=tmp_path / "a.state")
+    assert not (tmp_path / "a.state").exists()
+
+
+def test_one_writer_of_a_state_at_a_time(tiny_backbone, dataset, projection, tmp_path):
+    path = tmp_path / "a.state"
+    with exclusive(path), pytest.raises(FileError, match="another process is writing"):
+        accumulate(tiny_backbone, dataset, projection, save=path)
+    accumulate(tiny_backbone, dataset, projection, save=path)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_images_that_changed_are_no_part_of_a_resumed_pass(tiny_backbone, dataset, projection, tmp_path, finished):
+    path = tmp_path / "a.state"
+    with contextlib.nullcontext() if finished else pytest.raises(Interrupted), pytest.MonkeyPatch.context() as patch:
+        if not finished:
+            interrupt_at(patch, 3, [signal.SIGINT])
+        accumulate(tiny_backbone, dataset, projection, batch=8, save=path)
+    before = path.read_bytes()
+    dataset.source.images[5] += 1
+    with pytest.raises(FileError, match="1 images that have changed since, noise/5"):
+        accumulate(tiny_backbone, dataset, projection, batch=8, save=path, resume=True)
+    assert path.read_bytes() == before

@@ -29,7 +29,7 @@ def state(H, labels):
 
 def test_accuracy_grid_is_one_model_at_a_time(problem):
     (H, y), (V, t) = problem
-    found = select(state(H, y), (V, t), l2s=[0.01, 1.0, 100.0], sizes=[1, 5, L])
+    found = select(state(H, y), (V, t), "accuracy", l2s=[0.01, 1.0, 100.0], sizes=[1, 5, L])
     for i, l2 in enumerate(found.l2s):
         for j, size in enumerate(found.sizes):
             scores = V[:, :size] @ solve(H.T @ H, H.T @ np.eye(C)[y], l2, size)

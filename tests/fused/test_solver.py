@@ -94,7 +94,7 @@ def test_grid_mse_is_the_error_of_every_model(seed, l2):
 def test_grid_scores_are_the_scores_of_every_model():
     H, Y = rows(2)
     V, _ = rows(3, 30)
-    R = factor(H.T @ H, 0.5)
+    R, _ = factor(H.T @ H, 0.5)
     z = solve_triangular(R, H.T @ Y, trans="T")
     sizes = [1, 2, 7, 30, L]
     for size, scores in zip(sizes, grid_scores(R, z, V, sizes)):
@@ -104,7 +104,7 @@ def test_grid_scores_are_the_scores_of_every_model():
 def test_factor_reports_its_jitter():
     H, _ = rows(1, n=15)
     with pytest.warns(IllConditionedWarning, match="added to its diagonal"):
-        R = factor(H.T @ H, 0.0)
+        R, _ = factor(H.T @ H, 0.0)
     assert np.isfinite(R).all()
 
 

@@ -83,6 +83,19 @@ class Engine:
         """
         return nearest_label(self.transform(images), self.prototypes.values.T, self.labels)
 
+    def judged(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(class numbers int64 (n,), margins float64 (n,)) of images as `predict` takes them.
+
+        margin: by how much of its own distance the nearest prototype of another class is farther than the nearest of
+        all, from 0 (as near) to 1. What is no character at all has small margins, mostly.
+        """
+        x, prototypes = self.transform(images), self.prototypes.values.T
+        numbers = nearest_label(x, prototypes, self.labels)
+        squares = (x ** 2).sum(axis=1)[:, None] - 2 * x @ prototypes.T + (prototypes ** 2).sum(axis=1)
+        own, distances = self.labels == numbers[:, None], np.sqrt(np.maximum(squares, 0, dtype=np.float64))
+        nearest, other = (np.where(mask, distances, np.inf).min(axis=1) for mask in (own, ~own))
+        return numbers, 1 - nearest / np.maximum(other, np.finfo(float).tiny)
+
     def score(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Share of images whose predicted class is the one in `labels` (n,)."""
         labels = np.asarray(labels)

@@ -1,0 +1,217 @@
+"""Paper 1: is the default choice of l2 and of the number of neurons a good one, from twenty images to thousands?
+
+    python experiments/benchmarks/selection.py digits.100 --seeds 0 1 2 3 4 5 6 7 8 9      one set; RUNS names all
+    python experiments/benchmarks/selection.py caltech101 --seeds 0 1 2 3 4                the default at full size
+    python experiments/benchmarks/selection.py offset                                      quantities far from zero
+
+Protocol: random training images of each class, the others test (up to `rest` a class, no fewer than 400 in all). The
+default chooses from the training images alone. Hindsight is the best model of the same grid, solved on the same
+training images: one half of the test images chooses it, the other half scores it, and the other way round; so it is not
+the luck of the best of 700 on one half. RidgeClassifierCV and LogisticRegressionCV choose by themselves, on the
+standardised features of the same images. Features are extracted once and kept in --work; the sums are those of a fused
+pass (fused.unfused_agreement).
+"""
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where the lab is
+
+from lab import main
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
+from sklearn.metrics import balanced_accuracy_score, r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mxelm import backbones, data, fused
+from mxelm.backbones.features import features_of
+from mxelm.data import Dataset
+from mxelm.download import search_folders
+from mxelm.files import atomic_write
+from mxelm.fused.confidence import calibration_error, confidences, fit_temperature
+from mxelm.fused.criteria import grid_scores, solved
+from mxelm.fused.job import state_of_rows
+from mxelm.fused.selection import L2_GRID, default_sizes
+from mxelm.fused.state import Origin
+from mxelm.preprocessing import Preprocessing
+from mxelm.reporting import results
+
+LITE = "efficientnet_lite0_224"
+
+
+def recipe(name, backbone, per_class, rest, logistic=True, **more):
+    """per_class: training images. rest: test images a class, at most. logistic: whether that is affordable."""
+    return {"set": name, "backbone": backbone, "n_neurons": 512, "per_class": per_class, "rest": rest,
+            "logistic": logistic, **more}
+
+
+RUNS = {
+    "digits.100": recipe("digits", "inception_small", 10, 150),
+    "digits.1000": recipe("digits", "inception_small", 100, 150),
+    "caltech101_mini.5": recipe("caltech101-mini", "mobilenet_v1_0.75_224", 5, 35),
+    "caltech5.30": recipe("caltech101", LITE, 30, 200, of_classes=5),  # other five classes each time, of 120 or more
+    "caltech101.5": recipe("caltech101", LITE, 5, 20, logistic=False),
+    "caltech101.15": recipe("caltech101", LITE, 15, 20, logistic=False),
+    "caltech101.30": recipe("caltech101", LITE, 30, 20, logistic=False),
+    "mnist.100": recipe("mnist", "inception_small", 10, 150, images=7000),
+    "mnist.1000": recipe("mnist", "inception_small", 100, 150, images=7000),
+    "mnist.5000": recipe("mnist", "inception_small", 500, 150, logistic=False, images=7000),
+    "cifar10.100": recipe("cifar10", "inception_small", 10, 150, images=3000),
+    "cifar10.1000": recipe("cifar10", "inception_small", 100, 150, images=3000),
+    "caltech101": {"set": "caltech101", "backbone": LITE, "n_neurons": 4096, "per_class": 30, "rest": 50,
+                   "validation": 0.2},
+    "offset": {"set": "digits", "backbone": "inception_small", "n_neurons": 512, "offset": 1980, "validation": 0.3},
+}
+QUICK = {"set": "digits", "backbone": "inception_small", "n_neurons": 64, "per_class": 10, "rest": 40}
+SPLIT = {"mnist": "train", "cifar10": "test"}  # the network was trained on CIFAR-10's training images
+ALPHAS = np.logspace(-2, 5, 15)
+
+
+def one_seed(run, settings, seed, lab):
+    dataset, X = featured(settings, seed, lab)
+    if run == "offset":
+        return offset(dataset, X, settings, seed)
+    learning, test = dataset.per_class(settings["per_class"], seed, settings["rest"])
+    place = {name: row for row, name in enumerate(dataset.ids)}
+    rows = [np.array([place[name] for name in part.ids]) for part in (learning, test)]
+    W = projection(X[rows[0]], settings["n_neurons"], seed)
+    H = [W.hidden(X[part]) for part in rows]
+    if run == "caltech101":
+        return at_full_size(learning, test, H, settings, seed)
+    state = state_of(learning, H[0], W)
+    choice = fused.select(state)
+    beta, _ = state.solve(choice.l2, choice.n_neurons)
+    right = (H[1][:, :len(beta)] @ beta).argmax(axis=1) == test.targets
+    found = {"default": right.mean(), "hindsight": hindsight(state, H[1], test.targets, seed),
+             "l2": choice.l2, "n_neurons": choice.n_neurons, "learning_images": len(learning), "test_images": len(test)}
+    models = {"ridgecv": RidgeClassifierCV(ALPHAS)}
+    if settings["logistic"]:
+        models["logregcv"] = LogisticRegressionCV(Cs=[1e-3, 1e-2, 1e-1, 1.0], cv=3, max_iter=200, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # folds without a class, iterations that run out
+        for name, model in models.items():
+            fitted = make_pipeline(StandardScaler(), model).fit(X[rows[0]], learning.targets)
+            found[name] = fitted.score(X[rows[1]], test.targets)
+    return {name: float(value) for name, value in found.items()}
+
+
+def featured(settings, seed, lab):
+    """(Dataset, features float32 (n, n_features)) of a run's set; features are kept in --work."""
+    name = settings["set"]
+    options = {"background": False} if name == "caltech101" else {}
+    if name not in data.KNOWN:  # a folder beside the known sets
+        name = next(str(folder / name) for folder in search_folders() if (folder / name).is_dir())
+    dataset = lab.load(name, SPLIT.get(name), **options)
+    if settings.get("images", len(dataset)) < len(dataset):
+        dataset = dataset.take(np.sort(np.random.default_rng(7).permutation(len(dataset))[:settings["images"]]))
+    kept = lab.work / f"{dataset.name}-{len(dataset)}-{settings['backbone']}.npy"
+    if not kept.exists():
+        X = features_of(backbones.load(settings["backbone"]), dataset, progress=True).rows
+        with atomic_write(kept) as temporary:
+            np.save(temporary, X)
+    X = np.load(kept)
+    if "of_classes" in settings and not lab.quick:
+        large = np.flatnonzero(np.bincount(dataset.targets) >= 120)
+        chosen = np.random.default_rng(seed).choice(large, settings["of_classes"], replace=False)
+        rows = np.flatnonzero(np.isin(dataset.targets, chosen))
+        return dataset.take(rows).only([dataset.classes[c] for c in np.sort(chosen)]), X[rows]
+    return dataset, X
+
+
+def projection(X, n_neurons, seed):
+    """W with std(XW) = 1 on a sample of the training images, as `fused.calibrate` draws it."""
+    unit = fused.Projection(n_neurons, X.shape[1], seed)
+    sample = np.random.default_rng(seed).permutation(len(X))[:256]
+    return fused.Projection(n_neurons, X.shape[1], seed, 1 / float(np.std(X[sample] @ unit.W.T, dtype=np.float64)))
+
+
+def state_of(dataset, H, W):
+    """The state that a pass over `dataset` would leave."""
+    intercept = dataset.kind == "regression"
+    origin = Origin({}, "", Preprocessing((1, 1)), W, dataset.kind, tuple(dataset.classes), intercept=intercept)
+    return state_of_rows(dataset, H, origin)
+
+
+def hindsight(state, H, labels, seed):
+    """Accuracy of the grid's best model, which one half of the test images chooses and the other scores."""
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(H)), 2)
+    sizes = default_sizes(state.n_neurons)
+    right = np.empty((len(halves), len(L2_GRID), len(sizes)))
+    for i, l2 in enumerate(L2_GRID):
+        R, z = solved(state.HtH, state.HtY, l2)
+        for j, scores in enumerate(grid_scores(R, z, H.astype(np.float64), sizes)):
+            hit = scores.argmax(axis=1) == labels
+            right[:, i, j] = [hit[half].mean() for half in halves]
+    best = [np.unravel_index(part.argmax(), part.shape) for part in right]
+    return np.mean([right[1][best[0]], right[0][best[1]]])
+
+
+def at_full_size(learning, test, H, settings, seed):
+    """What `fused.fit` does, with rows of H at hand, and its figures on the test images."""
+    rest, held_out = learning.split(settings["validation"], seed)
+    place = {name: row for row, name in enumerate(learning.ids)}
+    parts = [np.array([place[name] for name in part.ids]) for part in (rest, held_out)]
+    W = fused.Projection(settings["n_neurons"], 1)  # of its numbers nothing more is asked
+    before, held = (state_of(part, H[0][rows], W) for part, rows in zip((rest, held_out), parts))
+    state = before + held
+    choice = fused.select(state)
+    beta, _ = before.solve(choice.l2, choice.n_neurons)
+    temperature = fit_temperature(H[0][parts[1]][:, :len(beta)] @ beta, held_out.targets)
+    beta, _ = state.solve(choice.l2, choice.n_neurons)
+    scores = H[1][:, :len(beta)] @ beta
+    decided = scores.argmax(axis=1)
+    return {"elm": float((decided == test.targets).mean()),
+            "elm_per_class": float(balanced_accuracy_score(test.targets, decided)),
+            "calibration_error": float(calibration_error(confidences(scores, temperature), test.targets)),
+            "l2": choice.l2, "n_neurons": choice.n_neurons, "temperature": temperature, "test_images": len(test)}
+
+
+def offset(dataset, X, settings, seed):
+    """R2 on new digits of their ink, as it is and `offset` added to all of it."""
+    ink = np.array([[dataset.image(i).mean() / 25] for i in range(len(dataset))], np.float32)
+    found = {}
+    for name, more in (("near", 0), ("far", settings["offset"])):
+        quantities = Dataset(dataset.source, ink + more, ["ink"], dataset.name, "regression")
+        learning, test = quantities.split(settings["validation"], seed)
+        place = {id: row for row, id in enumerate(quantities.ids)}
+        rows = [np.array([place[id] for id in part.ids]) for part in (learning, test)]
+        W = projection(X[rows[0]], settings["n_neurons"], seed)
+        state = state_of(learning, W.hidden(X[rows[0]]), W)
+        choice = fused.select(state)
+        beta, intercept = state.solve(choice.l2, choice.n_neurons)
+        found[name] = float(r2_score(test.targets, W.hidden(X[rows[1]])[:, :len(beta)] @ beta + intercept))
+    return found
+
+
+def rows(run, settings, seeds, lab):
+    if run == "offset":
+        near = np.mean([seed["near"] for seed in seeds])
+        return [results.over_seeds("fused.regression_offset", [seed["far"] for seed in seeds], "R2", "higher",
+                                   conditions={**settings, "R2 of the same without the offset": float(near)})]
+    if run == "caltech101":
+        conditions = {**settings, "l2": [seed["l2"] for seed in seeds], "chosen": [seed["n_neurons"] for seed in seeds]}
+        return [results.over_seeds(f"fused.caltech101.{name}", [100 * seed[name] for seed in seeds], "%", better,
+                                   conditions=conditions)
+                for name, better in (("elm", "higher"), ("elm_per_class", "higher"), ("calibration_error", "lower"))]
+    ways = ("default", "ridgecv", *(["logregcv"] if settings["logistic"] else []), "hindsight")
+    return [*(results.over_seeds(f"fused.selection.{way}.{run}", [100 * seed[way] for seed in seeds], "%", "higher",
+                                 conditions=settings) for way in ways), worst_loss(lab)]
+
+
+def worst_loss(lab):
+    """Points by which the default lies below hindsight where that is worst, over all kept seeds of all sets."""
+    losses = {name: [100 * (seed["hindsight"] - seed["default"]) for seed in lab.kept(name)]
+              for name, settings in RUNS.items() if "logistic" in settings}
+    losses = {name: values for name, values in losses.items() if values}
+    means = {name: float(np.mean(values)) for name, values in losses.items()}
+    worst = max(losses, key=lambda name: max(losses[name]))
+    return results.row("fused.selection.worst_loss", max(losses[worst]), "points", "lower",
+                       n=sum(map(len, losses.values())),
+                       conditions={"where": worst, "mean loss": float(np.mean(list(means.values()))),
+                                   "mean loss of each set": means})
+
+
+if __name__ == "__main__":
+    main(__doc__, RUNS, one_seed, rows, quick=QUICK)
