@@ -18,7 +18,7 @@ Evidence:
     fused.caltech101.svm_per_class     92.02 ± 0.41 % (n = 5), AMD EPYC x 2, 24d2c83+
     fused.caltech101.state_bytes       70,434,816 ± 0 bytes (n = 5), AMD EPYC x 2, 24d2c83+
     fused.caltech101.feature_bytes     15,513,600 ± 0 bytes (n = 5), AMD EPYC x 2, 24d2c83+
-    demo.accuracy                      98.22 ± 0.53 % (n = 5), AMD EPYC x 2, cd1c5e7
+    demo.accuracy                      98.22 ± 0.53 % (n = 5), AMD EPYC x 2, bf3468d
 """
 import numpy as np
 from lab import main, step, table
