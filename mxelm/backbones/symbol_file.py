@@ -91,8 +91,8 @@ def _in_float32(graph):
         typed = {key for key, value in node["attrs"].items() if key == "__dtype__" or (
             key in ("dtype", "out_type") and value in _OTHER_FLOATS)}
         changed += [node] if typed and node["attrs"].get("__dtype__") != "0" else []
-        node["attrs"] = {key: "float32" if key in typed else value for key, value in node["attrs"].items()
-                         if key != "__dtype__"}
+        # a variable keeps its type, by the number that MXNet gives float32: some operators do not pass types backwards
+        node["attrs"].update({key: "0" if key == "__dtype__" else "float32" for key in typed})
     return [f"{len(changed)} nodes of another precision are computed in float32"] if changed else []
 
 

@@ -140,7 +140,7 @@ def test_fit_refuses(refused, tiny_checkpoint, image_folder, tmp_path, change, c
 
 
 @pytest.mark.parametrize("content, word", [
-    ("path,label\nimages/red/image_00.png,-1\nimages/red/image_01.png,1\n", "list.csv"),
+    ("path,label\nimages/red/image_00.png,\nimages/red/image_01.png,1\n", "list.csv"),
     ("path,a,b\nimages/red/image_00.png,nan,1\nimages/red/image_01.png,0.5,1\n", "list.csv"),
     ("path,label\nimages/red/missing.png,0\nimages/red/image_01.png,1\nimages/red/image_02.png,1\n", "missing.png"),
 ])

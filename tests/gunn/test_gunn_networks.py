@@ -259,7 +259,7 @@ def test_the_original_takes_smaller_images(original):
     whole = noise(2)
     small = whole[:, :, :16, :12]
     assert original(small).shape == (2, 10)
-    symbol = networks.from_block(original, PREPROCESSING, classes=list("abcdefghij"), name="original").symbol
+    symbol = backbones.from_block(original, PREPROCESSING, classes=list("abcdefghij"), name="original").symbol
     features = symbol.get_internals()["flatten_output"]
     assert features.infer_shape(data=small.shape)[1] == [(2, 360)]
     for shape in [(2, 3, 18, 16), (2, 1, 16, 16), (3, 16, 16)]:
