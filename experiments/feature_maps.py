@@ -45,7 +45,8 @@ TRAINING = {"epochs": 2, "batch": 50, "rate": 0.1, "momentum": 0.9}  # rate: fal
 LAYERS = ["relu1_fwd", "relu2_fwd", "relu3_fwd"]
 BUDGETS = [0.001, 0.002, 0.005, 0.01, 0.02]  # of all images: wrong labels from the cache
 RUNS = {
-    "mnist": {**TRAINING, "cached": 30_000, "held": 10_000, "labelled": 5_000, "layers": LAYERS, "budgets": BUDGETS},
+    "mnist": {**TRAINING, "epochs": 1, "cached": 30_000, "held": 5_000, "labelled": 2_000, "layers": LAYERS[1:],
+              "budgets": BUDGETS},
     "cifar10": {"cached": 20_000, "held": 5_000, "layers": ["ch_concat_3a_chconcat", "ch_concat_3c_chconcat",
                                                           "ch_concat_4b_chconcat"], "budgets": BUDGETS},
     "caltech101": {"per_class": 30, "test_per_class": 20, "n_neurons": 1024, "budgets": [0.005, 0.01, 0.02],

@@ -23,7 +23,7 @@ def test_matching_and_training_on_maps(tmp_path):
                           budgets=[0.005, 0.05])
     assert rows["maps.hits.mnist.relu3_fwd.5pc"]["value"] >= rows["maps.hits.mnist.relu3_fwd.0_5pc"]["value"]
     assert {"maps.accuracy.mnist", "maps.network_accuracy.mnist", "maps.half_labelled.accuracy",
-            "maps.wrong_hits.mnist.relu1_fwd.0_5pc"} <= set(rows)
+            "maps.wrong_hits.mnist.relu2_fwd.0_5pc"} <= set(rows)
     assert figures["half_labelled"]["images"] == 458
     assert (tmp_path / "mnist-hits.png").exists()
     _, rows = small(feature_maps, "pairs", tmp_path, epochs=1, batch=50, pairs=["3-8"], images=100)
