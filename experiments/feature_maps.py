@@ -191,7 +191,8 @@ def _name(budget):
 
 def lesson(lab):
     """On scikit-learn's digits: every step with its shapes and numbers."""
-    settings = {**RUNS["mnist"], "epochs": 10, "batch": 20, "cached": 700, "held": 558, "budgets": [0.005, 0.02]}
+    settings = {**RUNS["mnist"], "epochs": 10, "batch": 20, "cached": 700, "held": 558, "layers": LAYERS,
+                "budgets": [0.005, 0.02]}
     learn, test = data.load("digits").split(0.3, seed=0)
     order = np.random.default_rng(0).permutation(len(learn))
     cached, held = (learn.take(np.sort(part)) for part in np.split(order, [settings["cached"]]))
