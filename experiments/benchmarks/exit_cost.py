@@ -36,12 +36,11 @@ OTHER_TASKS = re.compile("voc|coco|citys|ade|kinetics|sthsth|something|hmdb|ucf|
                          "siam|smot|i3d|slowfast|r2plus1d|p3d|c3d|center_net|monodepth|deeplab|fcn|psp|icnet|danet")
 RUNS = {
     "cut": {"exits": 2, "size": 96,  # pixels, where the network takes them, else 224
-            "minutes": 6},  # shallow networks first
+            "minutes": 4},  # shallow networks first
     "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
-              "batches": {"1": 30, "32": 3},  # rows: rounds
-              "leaving": 0.4},  # share of the rows at each exit
+              "batches": [1, 32], "rounds": 3, "leaving": 0.4},  # share of the rows at each exit
     "ms": {"networks": ["lite0", "mobilenet"], "images": 12, "rounds": 3},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
@@ -106,12 +105,12 @@ def speed(settings, seed, lab):
         short = SHORT[name]
         network = backbones.zoo(name) if short == "resnet18" else backbones.load(name)
         whole, chain, gluon = Chain(network, []), Chain(network, exits), Chain(network, exits, interface="gluon")
-        for batch, rounds in ((int(rows), rounds) for rows, rounds in settings["batches"].items()):
+        for batch in settings["batches"]:
             x = np.random.default_rng(seed).normal(0, 1, (batch, *network.preprocessing.shape)).astype(np.float32)
             kept = [round(batch * (1 - settings["leaving"]) ** passed) for passed in (1, 2)]
             taken = in_turn({"whole": partial(run, whole, x), "chain": partial(run, chain, x),
                              "gluon": partial(run, gluon, x), "dropping": partial(run, chain, x, kept)},
-                            rounds, f"{short}, batch {batch}", clock=time.process_time)
+                            settings["rounds"], f"{short}, batch {batch}", clock=time.process_time)
             figures["overhead"][f"{short}.b{batch}"] = taken["chain"] / taken["whole"]
             figures["gluon"][f"{short}.b{batch}"] = taken["gluon"] / taken["chain"]
         seconds = chain.seconds(batch)
