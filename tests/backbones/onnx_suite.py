@@ -161,3 +161,9 @@ def _weight(rng, shape):
     if len(shape) < 2:
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     return rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
+
+
+def version():
+    """Of the onnx wheel that the tests lie in."""
+    import onnx
+    return onnx.__version__
