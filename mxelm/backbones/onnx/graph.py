@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from mxelm.backbones.onnx.operators import TABLE
 from mxelm.backbones.onnx.operators.elementwise import POINTWISE
+from mxelm.backbones.onnx.single import as_float, attribute, evaluate, infer
+from mxelm.backbones.onnx.targets import target_shape
 from mxelm.backbones.onnx.values import BATCH, Node, Parameters, Unsupported, Value, spread
 from mxelm.errors import FileError, InputError
 from mxelm.runtime import mx
@@ -19,7 +20,6 @@ from mxelm.runtime import mx
 LOWEST_OPSET, HIGHEST_OPSET = 6, 21
 _QUANTISED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 _MOST_FOLDED = 1 << 28  # numbers in a folded constant
-_MOST_KNOWN = 4096  # numbers of a constant that decides a shape
 
 
 class Graph:
@@ -96,7 +96,7 @@ class Graph:
         """Whether the node's outputs are constants; they are kept then."""
         if node.op_type in ("Shape", "Size"):
             shape = inputs[0].shape
-            start, end = (_attribute(node, name, default) for name, default in (("start", None), ("end", None)))
+            start, end = (attribute(node, name, default) for name, default in (("start", None), ("end", None)))
             self._keep(node.output[0], np.array(shape[slice(start, end)] if node.op_type == "Shape"
                                                 else math.prod(shape), np.int64))
             return True
@@ -108,7 +108,7 @@ class Graph:
         if node.op_type in ("Expand", "ConstantOfShape", "Tile") and inputs[-1].constant.size and \
                 np.prod(inputs[-1].constant.astype(float)) > _MOST_FOLDED:
             raise Unsupported("it makes a constant that is too large")
-        for name, array in zip(node.output, _evaluate(node, inputs, self._model)):
+        for name, array in zip(node.output, evaluate(node, inputs, self._model)):
             self._keep(name, array)
         return True
 
@@ -121,7 +121,7 @@ class Graph:
         shapes, types = self._infer(node, inputs, used)
         if node.op_type == "Transpose" and inputs[0].symbol is not None:
             self._values[node.output[0]] = _transposed(node.output[0], inputs[0], shapes[0],
-                                                       tuple(_attribute(node, "perm", range(len(shapes[0]))[::-1])))
+                                                       tuple(attribute(node, "perm", range(len(shapes[0]))[::-1])))
             return
         behind = inputs[0].origin if node.op_type in POINTWISE and inputs[0].origin and not any(used[1:]) else None
         if behind:  # the layer goes before the transpose, which may then meet another that turns it back
@@ -143,10 +143,10 @@ class Graph:
         if self._batch is None:
             return inputs
         if node.op_type == "Reshape":
-            target = _target(inputs[0].shape, _reshape_target(node, inputs), self.static_batch,
-                             _attribute(node, "allowzero", 0))
+            target = target_shape(inputs[0].shape, _reshape_target(node, inputs), self.static_batch,
+                                  attribute(node, "allowzero", 0))
             return [inputs[0], Value("", (len(target),), onnx.TensorProto.INT64, constant=np.array(target, np.int64))]
-        if node.op_type == "Concat" and _attribute(node, "axis") and any(BATCH in v.shape[:1] for v in inputs):
+        if node.op_type == "Concat" and attribute(node, "axis") and any(BATCH in v.shape[:1] for v in inputs):
             return [self._spread(value) if value.shape[0] == 1 else value for value in inputs]
         return inputs
 
@@ -163,17 +163,7 @@ class Graph:
             return [tuple(inputs[1].constant.tolist())], [inputs[0].elem_type]
         if node.op_type == "GroupNormalization":  # a function, of which onnx infers nothing
             return [inputs[0].shape], [inputs[0].elem_type]
-        named = {name: value for name, value in zip(node.input, inputs) if name}
-        known = {name: value.constant for name, value in named.items()
-                 if value.constant is not None and value.constant.size <= _MOST_KNOWN}
-        alone = _alone(node, {name: (v.elem_type, v.shape) for name, v in named.items()}, known, self._model)
-        try:
-            found = onnx.shape_inference.infer_shapes(alone, strict_mode=True)
-        except onnx.shape_inference.InferenceError as error:
-            raise Unsupported(f"its inputs do not fit ({str(error).strip().splitlines()[-1]})") from None
-        types = {output.name: output.type for output in found.graph.output}
-        needed = [name if needs else None for name, needs in zip(node.output, used)]
-        return [name and _shape(types[name]) for name in needed], [name and _elem_type(types[name]) for name in needed]
+        return infer(node, inputs, used, self._model)
 
 
 _FLOAT = onnx.TensorProto.FLOAT
@@ -193,48 +183,9 @@ def opset_of(model):
     return version
 
 
-def _target(old, target, static_batch, allowzero):
-    """A Reshape's output shape: 0 copies, -1 takes the rest; where the model fixes the batch, it is freed again.
-
-    For that the target is worked out as the model has it, and BATCH put into the axis that begins where the batch did.
-    """
-    free = _resolved(old, target, allowzero)
-    if free and not static_batch:
-        return free
-    fixed = static_batch or 1  # some exporters fix the batch of their example within, and call it free
-    there = [_fixed(n, fixed) for n in old]
-    wanted = _resolved(there, [_fixed(n, fixed) for n in target], allowzero)
-    if wanted is None:
-        raise Unsupported(f"{_shown(old)} cannot take the shape {_shown(target)}")
-    if there == list(old):
-        return wanted
-    axis = next(i for i, n in enumerate(old) if n % BATCH == 0)
-    for i, n in enumerate(wanted):
-        if math.prod(wanted[:i]) == math.prod(there[:axis]) and n % fixed == 0:
-            return (*wanted[:i], n // fixed * BATCH, *wanted[i + 1:])
-    raise Unsupported("it mixes images of a batch")
-
-
-def _resolved(old, target, allowzero):
-    """The target without 0 and -1, None where it does not hold as many numbers as `old`."""
-    target = [old[i] if n == 0 and not allowzero else n for i, n in enumerate(target)]
-    rest, of = math.prod(n for n in target if n != -1), math.prod(old)
-    if -1 in target and rest and of % rest == 0:
-        target[target.index(-1)] = of // rest
-    return tuple(target) if math.prod(target) == of else None
-
-
-def _fixed(n, batch):
-    return n // BATCH * batch if n > 0 and n % BATCH == 0 else n
-
-
-def _shown(shape):
-    return "(" + ", ".join("batch" if n == BATCH else str(n) for n in shape) + ")"
-
-
 def _reshape_target(node, inputs):
     if len(inputs) < 2:
-        return list(_attribute(node, "shape", ()))
+        return list(attribute(node, "shape", ()))
     if inputs[1].constant is None:
         raise Unsupported("its shape must be a constant")
     return inputs[1].constant.tolist()
@@ -261,29 +212,9 @@ def _refuse_foreign(node):
         raise Unsupported("a Symbol knows arrays alone, no sequences")
 
 
-def _alone(node, types, known, model):
-    """A model of one node. types: name of an input -> (element type, shape). known: name -> array, as initializers."""
-    info = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [node], "alone", [info(name, *told) for name, told in types.items()],
-        [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
-        [onnx.numpy_helper.from_array(array, name) for name, array in known.items()])
-    return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
-
-
-def _evaluate(node, inputs, model):
-    """The node's outputs by ONNX's reference implementation."""
-    named = {name: value for name, value in zip(node.input, inputs) if name}
-    alone = _alone(node, {name: (value.elem_type, None) for name, value in named.items()}, {}, model)
-    try:
-        return ReferenceEvaluator(alone).run(None, {name: value.constant for name, value in named.items()})
-    except Exception as error:  # the reference raises anything for what it cannot do
-        raise Unsupported(f"the constant it makes cannot be computed ({type(error).__name__}: {error})") from None
-
-
 def variable(name, symbol, shape, elem_type=onnx.TensorProto.FLOAT, origin=None):
     """A Value that is fed with each batch; BATCH in its shape for the free axis."""
-    return Value(name, tuple(shape), _as_float(elem_type), symbol=symbol, origin=origin)
+    return Value(name, tuple(shape), as_float(elem_type), symbol=symbol, origin=origin)
 
 
 def _flatten(value):
@@ -313,26 +244,6 @@ def _array(tensor):
         return onnx.numpy_helper.to_array(tensor)
     except Exception as error:  # damaged data make onnx and NumPy raise almost anything
         raise FileError(f"its weight {tensor.name!r} cannot be read: {error}") from None
-
-
-def _as_float(elem_type):
-    types = onnx.TensorProto
-    return types.FLOAT if elem_type in (types.FLOAT16, types.DOUBLE, types.BFLOAT16) else elem_type
-
-
-def _elem_type(proto):
-    return _as_float(proto.tensor_type.elem_type)
-
-
-def _shape(proto):
-    dims = proto.tensor_type.shape.dim
-    if not proto.tensor_type.HasField("shape") or any(not dim.HasField("dim_value") for dim in dims):
-        raise Unsupported("the shape of its output is not known beforehand")
-    return tuple(dim.dim_value for dim in dims)
-
-
-def _attribute(node, name, default=None):
-    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 class _Naming(mx.name.NameManager):
