@@ -2,7 +2,11 @@
 
 Source: Arcada, section 2 step 4, section 3 ("the model is wrapped in a Python class").
 """
+from __future__ import annotations
+
 from collections import namedtuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -11,6 +15,11 @@ from mxelm.fused.gluon import bind_gluon
 from mxelm.fused.gram import Gram
 from mxelm.fused.symbol import apart, bind_symbol
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.fused.projection import Projection
+    from mxelm.fused.state import ELMState
 
 Batch = namedtuple("Batch", ["data"])
 
@@ -22,7 +31,8 @@ class PaperAccumulator:
     small batches; the rounding of float32 sums grows with the number of batches.
     """
 
-    def __init__(self, bind, backbone, projection, n_outputs, batch, intercept=False):
+    def __init__(self, bind: Callable, backbone: Backbone, projection: Projection, n_outputs: int, batch: int,
+                 intercept: bool = False) -> None:
         if intercept:
             raise InputError("the printed method knows no intercept: use method blas")
         self.model = bind(backbone, projection, batch, n_outputs)
@@ -30,7 +40,8 @@ class PaperAccumulator:
         self.HtH = mx.nd.zeros(shape, ctx=backbone.ctx)
         self.HtY = mx.nd.zeros((projection.n_neurons, n_outputs), ctx=backbone.ctx)
 
-    def add(self, data, y, weight=None):
+    def add(self, data: np.ndarray | mx.nd.NDArray, y: np.ndarray | mx.nd.NDArray,
+            weight: np.ndarray | None = None) -> None:
         if weight is not None:
             raise InputError("the printed method knows no weights: use method blas")
         self.model.forward(Batch([mx.nd.array(data), mx.nd.array(y)]))
@@ -38,16 +49,16 @@ class PaperAccumulator:
         self.HtH += HH0
         self.HtY += HY0
 
-    def flush(self):
+    def flush(self) -> None:
         """Nothing waits: every batch is added at once."""
 
-    def restore(self, state):
+    def restore(self, state: ELMState) -> None:
         self.HtH[:], self.HtY[:] = mx.nd.array(state.HtH), mx.nd.array(state.HtY)
 
-    def matrices(self):
+    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         return self.HtH.asnumpy().astype(np.float64), self.HtY.asnumpy().astype(np.float64)
 
-    def as_they_stand(self):
+    def as_they_stand(self) -> tuple[np.ndarray, np.ndarray, tuple | None]:
         return *self.matrices(), None
 
 
@@ -58,13 +69,15 @@ class BlasAccumulator:
     that next batch. BLAS is held to one thread meanwhile: two thread teams on the same cores fight.
     """
 
-    def __init__(self, bind, backbone, projection, n_outputs, batch, intercept=False):
+    def __init__(self, bind: Callable, backbone: Backbone, projection: Projection, n_outputs: int, batch: int,
+                 intercept: bool = False) -> None:
         self.model = bind(backbone, projection, batch)
         self.intercept = intercept
         self.sums = Gram(projection.n_neurons + intercept, n_outputs, threads=1)
         self.waiting = None  # targets of the batch that MXNet is computing
 
-    def add(self, data, y, weight=None):
+    def add(self, data: np.ndarray | mx.nd.NDArray, y: np.ndarray | mx.nd.NDArray,
+            weight: np.ndarray | None = None) -> None:
         rows = self._fetch()
         self.model.forward(Batch([data if isinstance(data, mx.nd.NDArray) else mx.nd.array(data)]), is_train=False)
         self.waiting = y, weight
@@ -83,20 +96,20 @@ class BlasAccumulator:
         root = np.sqrt(weight)[:, None]
         return H * root, Y * root
 
-    def flush(self):
+    def flush(self) -> None:
         self.sums.add(*self._fetch())
         self.sums.flush()
 
-    def restore(self, state):
+    def restore(self, state: ELMState) -> None:
         self.sums.A[:], self.sums.B[:] = state.HtH, state.HtY
         if state.waiting is not None:
             self.sums.add(*state.waiting)
 
-    def matrices(self):
+    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         self.flush()
         return self.sums.matrices()
 
-    def as_they_stand(self):
+    def as_they_stand(self) -> tuple[np.ndarray, np.ndarray, tuple | None]:
         self.sums.add(*self._fetch())
         return self.sums.as_they_stand()
 
@@ -115,8 +128,9 @@ class FusedAccumulator:
     Source: Arcada, section 2 step 4: A <- A + A*, B <- B + B*.
     """
 
-    def __init__(self, backbone, projection, n_outputs, *, method="blas", batch=32, interface="symbol",
-                 intercept=False):
+    def __init__(self, backbone: Backbone, projection: Projection, n_outputs: int,
+                 *, method: Literal["blas", "paper"] = "blas", batch: int = 32,
+                 interface: Literal["symbol", "gluon"] = "symbol", intercept: bool = False) -> None:
         require_choice("method", method, METHODS)
         require_choice("interface", interface, INTERFACES)
         if projection.n_features != backbone.n_features:
@@ -125,7 +139,8 @@ class FusedAccumulator:
         self._shape = backbone.preprocessing.shape
         self._sums = METHODS[method](INTERFACES[interface], apart(backbone), projection, n_outputs, batch, intercept)
 
-    def update(self, data, y, weight=None):
+    def update(self, data: np.ndarray | mx.nd.NDArray, y: np.ndarray | mx.nd.NDArray,
+               weight: np.ndarray | None = None) -> None:
         """Add one batch: data (n, channels, height, width) NDArray or array, y (n, n_outputs) targets.
 
         weight: (n,) sample weights >= 0, or None.
@@ -149,28 +164,28 @@ class FusedAccumulator:
             self.yty += float(squares.sum() if weight is None else squares @ weight)
 
     @property
-    def HtH(self):
+    def HtH(self) -> np.ndarray:
         """A = HᵀH over all batches so far, float64 (n_neurons, n_neurons), both triangles."""
         return self._sums.matrices()[0]
 
     @property
-    def HtY(self):
+    def HtY(self) -> np.ndarray:
         """B = HᵀY over all batches so far, float64 (n_neurons, n_outputs)."""
         return self._sums.matrices()[1]
 
-    def matrices(self):
+    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         """(HtH, HtY) at once."""
         return self._sums.matrices()
 
-    def as_they_stand(self):
+    def as_they_stand(self) -> tuple[np.ndarray, np.ndarray, tuple | None]:
         """(HtH, HtY, the rows (H, Y) that wait for their block to fill, or None); they go on waiting."""
         return self._sums.as_they_stand()
 
-    def flush(self):
+    def flush(self) -> None:
         """Add the rows that wait for their block to fill."""
         self._sums.flush()
 
-    def restore(self, state):
+    def restore(self, state: ELMState) -> None:
         """Go on from the sums of an ELMState."""
         self._sums.restore(state)
         self.n_samples, self.yty = state.n_samples, state.yty

@@ -4,6 +4,8 @@ Least-squares scores estimate 0 and 1 but are no probabilities: they may be nega
 number, fitted on samples that the model has not seen, makes them so without changing an answer.
 Source: Guo et al., "On calibration of modern neural networks", 2017 (arXiv:1706.04599).
 """
+from __future__ import annotations
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -13,12 +15,12 @@ from mxelm.errors import InputError
 BINS = 15
 
 
-def confidences(scores, temperature):
+def confidences(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities float64 (n, n_classes), rows adding up to 1, of scores (n, n_classes)."""
     return softmax(np.asarray(scores, np.float64) / temperature, axis=1)
 
 
-def fit_temperature(scores, labels):
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of the least cross-entropy of confidences with labels int64 (n,); scores (n, n_classes).
 
     No certainty follows from n samples that are all answered rightly: one sample's worth of doubt is spread evenly over
@@ -38,7 +40,7 @@ def fit_temperature(scores, labels):
     return spread * float(np.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x))
 
 
-def calibration_error(probabilities, labels, bins=BINS):
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Mean distance of confidence and accuracy over `bins` equal intervals of confidence, weighed by their samples.
 
     probabilities: (n, n_classes). labels: int64 (n,). Source: the expected calibration error of Guo et al., section 2.

@@ -5,7 +5,11 @@ z = R⁻ᵀB, the scores of the model of l neurons are the running sum of V z ov
 squared error needs no rows at all: (yᵀy - 2 Σ (R⁻ᵀB_val ∘ z) + Σ (R⁻ᵀ A_val R⁻¹) ∘ zzᵀ) / n, sums over the leading l.
 Source: Arcada, section 2, the two paragraphs after step 5: l2 and size are tuned on the existing matrices.
 """
+from __future__ import annotations
+
 import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
@@ -13,8 +17,10 @@ from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
 from mxelm.errors import InputError
 from mxelm.fused.solver import IllConditionedWarning, check, check_l2, regularised
 
+if TYPE_CHECKING:
+    from mxelm.fused.state import ELMState
 
-def factor(HtH, l2):
+def factor(HtH: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
     """(R, l2): R upper triangular, RᵀR = HtH + l2 I, for all sizes at once.
 
     Where rounding forbids it, l2 comes back with jitter, which is reported: the smallest power of ten times the mean
@@ -31,7 +37,7 @@ def factor(HtH, l2):
                           IllConditionedWarning, stacklevel=2)
 
 
-def grid_scores(R, z, H, sizes):
+def grid_scores(R: np.ndarray, z: np.ndarray, H: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
     """Yield the scores (n, n_outputs) of rows H float64 (n, n_neurons) for each of the rising `sizes`.
 
     R: factor of HtH + l2 I. z = R⁻ᵀ HtY.
@@ -44,7 +50,7 @@ def grid_scores(R, z, H, sizes):
         yield scores
 
 
-def grid_mse(train, validation, l2s):
+def grid_mse(train: ELMState, validation: ELMState, l2s: Sequence[float]) -> np.ndarray:
     """Squared error a validation sample, of every l2 and every size, from accumulators alone.
 
     train, validation: ELMStates. float64 (len(l2s), n_neurons), entry [i, l-1] for l2s[i] and l neurons, summed over
@@ -56,7 +62,7 @@ def grid_mse(train, validation, l2s):
     return np.stack([_squares(*solved(HtH, HtY, l2), validation) / validation.n_samples for l2 in l2s])
 
 
-def cross_validate(folds, l2s):
+def cross_validate(folds: Sequence[ELMState], l2s: Sequence[float]) -> np.ndarray:
     """The same by exact K-fold cross-validation, without a validation set: each state in turn is the fold left out.
 
     folds: at least two ELMStates of disjoint samples. The training matrices of a fold are the total minus the fold.
@@ -69,7 +75,8 @@ def cross_validate(folds, l2s):
     return errors / total.n_samples
 
 
-def generalized_cross_validation(train, l2s, sizes=None):
+def generalized_cross_validation(train: ELMState, l2s: Sequence[float],
+                                 sizes: Sequence[int] | None = None) -> np.ndarray:
     """GCV of every l2 and size from one state: (RSS / n) / (1 - tr / n)², tr the trace of the hat matrix.
 
     float64 (len(l2s), len(sizes)), rising sizes, None: every one. With HtH = RᵀR - l2 I no row is needed; for l neurons
@@ -105,7 +112,7 @@ def _norms(inverse, z, sizes):
     return np.array(norms)
 
 
-def solved(HtH, HtY, l2):
+def solved(HtH: np.ndarray, HtY: np.ndarray, l2: float) -> tuple[np.ndarray, np.ndarray]:
     """(R, z) of one l2: the factor of HtH + l2 I and z = R⁻ᵀ HtY."""
     R, _ = factor(HtH, check_l2(l2))
     return R, solve_triangular(R, HtY, trans="T", check_finite=False)

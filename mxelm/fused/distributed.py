@@ -4,13 +4,17 @@ Each worker streams its shard and pushes its sums once, at the end; the servers 
 The kvstore rounds float64 to float32, but adds whole numbers up to 2**24 exactly, which is what `exact_sums` makes of
 every number. Reading order: `exact_sums`, then `work` and `add_up` (a worker), then `launch` (who starts them all).
 """
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +29,10 @@ from mxelm.preprocessing import Preprocessing
 from mxelm.processes import Child, watch
 from mxelm.runtime import mx
 
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.data.dataset import Dataset
+
 _LOWEST, _HIGHEST = -1073, 1024  # binary exponents of float64, as frexp counts them
 LOOPBACK = "127.0.0.1"
 
@@ -35,32 +43,32 @@ class Exchange:
     Every worker puts the same names in the same order; the DMLC_ variables say who takes part.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._store = mx.kv.create("dist_sync")
         self.workers = self._store.num_workers
         self._shapes = {}
 
-    def put(self, name, numbers):
+    def put(self, name: str, numbers: np.ndarray) -> None:
         """Add whole numbers, float32 of any shape, to what the servers hold under `name`."""
         self._shapes[name] = numbers.shape
         # a pull without an optimizer gives the sum of one round, and no code is pickled to the servers
         self._store.init(name, mx.nd.zeros(numbers.shape))
         self._store.push(name, mx.nd.array(numbers))
 
-    def get(self, name):
+    def get(self, name: str) -> np.ndarray:
         """The sum of what all workers have put under `name`; waits for the last of them."""
         total = mx.nd.empty(self._shapes[name])
         self._store.pull(name, out=total)
         return total.asnumpy()
 
-    def require_same(self, text, what):
+    def require_same(self, text: str, what: str) -> None:
         """InputError, on every worker, where `text` differs between them."""
         mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8).astype(np.float32)
         self.put(what, mine)
         if (self.get(what) != self.workers * mine).any():
             raise InputError(f"the workers do not have the same {what}: give all of them the same files")
 
-    def highest(self, name, exponents):
+    def highest(self, name: str, exponents: Sequence[int | None]) -> list[int]:
         """The highest exponent of all workers for each place of a list of exponents; 0 where all have None."""
         marks = np.zeros((len(exponents), _HIGHEST - _LOWEST + 1), np.float32)
         for place, e in enumerate(exponents):
@@ -70,7 +78,8 @@ class Exchange:
         return [int(np.flatnonzero(row)[-1]) + _LOWEST if row.any() else 0 for row in self.get(name)]
 
 
-def accumulate_shard(exchange, backbone, dataset, projection, i, folder, **options):
+def accumulate_shard(exchange: Exchange, backbone: Backbone, dataset: Dataset, projection: Projection, i: int,
+                     folder: str | os.PathLike, **options: Any) -> tuple[ELMState, list]:
     """(state, skipped) of shard i (from 1) of `dataset`, kept in `folder`; returned at once where it is there.
 
     options: of `accumulate`.
@@ -86,12 +95,12 @@ def accumulate_shard(exchange, backbone, dataset, projection, i, folder, **optio
     return accumulate(backbone, shard, projection, save=shard_path(folder, i, exchange.workers), resume=True, **options)
 
 
-def shard_path(folder, i, workers):
+def shard_path(folder: str | os.PathLike, i: int, workers: int) -> Path:
     """Where worker i keeps the state of its shard."""
     return Path(folder) / f"shard-{i}-of-{workers}.state"
 
 
-def add_up(exchange, state, i, n_samples):
+def add_up(exchange: Exchange, state: ELMState, i: int, n_samples: int) -> ELMState | None:
     """The state of all shards on worker 1, None on the others; called once on each worker, with its own state.
 
     n_samples: of the whole data set, so that each worker has its own place in the ledger of samples.
@@ -130,7 +139,7 @@ def _total(exchange, sums, lower, origin):
     return ELMState(HtH, sums["HtY"], n_samples, float(sums["yty"][0]), origin, samples)
 
 
-def work(job):
+def work(job: dict) -> None:
     """A worker's part; an error ends this process at once, since MXNet's orderly end waits for the other workers.
 
     job: dict of "shard", number from 1; "data" and "backbone", arguments of `data.load` and `backbones.load` (of the
@@ -161,7 +170,8 @@ def _work(job):
         total.save(job["out"])
 
 
-def launch(job, folder, workers, *, servers=1, hosts=(), address=LOOPBACK, timeout=None):
+def launch(job: dict, folder: str | os.PathLike, workers: int, *, servers: int = 1, hosts: Sequence[str] = (),
+           address: str = LOOPBACK, timeout: float | None = None) -> list[dict]:
     """Start a scheduler, servers and workers, watch them to the end, and return each worker's last report.
 
     job: what `work` takes, but for "shard" and "folder". folder: where shards are kept.

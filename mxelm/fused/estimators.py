@@ -2,6 +2,11 @@
 
 Those over ready features are in mxelm.fused.row_estimators.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted
@@ -10,6 +15,11 @@ from mxelm import backbones
 from mxelm.data.given import with_classes, with_quantities
 from mxelm.fused.job import fit, usual_backbone
 from mxelm.fused.row_estimators import decision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mxelm.data.dataset import Dataset
 
 
 class _FusedELM(BaseEstimator):
@@ -48,7 +58,7 @@ class FusedELMClassifier(ClassifierMixin, _FusedELM):
     Source: Arcada, sections 2 and 3.
     """
 
-    def fit(self, images, y=None):
+    def fit(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> FusedELMClassifier:
         """Learn from images and labels y (n,), or from a Dataset of classes.
 
         With a Dataset, labels are the names of its classes.
@@ -56,23 +66,23 @@ class FusedELMClassifier(ClassifierMixin, _FusedELM):
         dataset, self.classes_ = with_classes(images, y)
         return self._fit(dataset)
 
-    def decision_function(self, images):
+    def decision_function(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> np.ndarray:
         """Scores float32 (n, n_classes), least squares estimates of 0 and 1; of two classes, (n,), positive for
         classes_[1].
         """
         return decision(self._scores(images))
 
-    def predict_proba(self, images):
+    def predict_proba(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> np.ndarray:
         """Confidences float64 (n, n_classes), rows adding up to 1, calibrated on the validation images."""
         scores = self._scores(images)
         return self.predictor_.confidences(scores)
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> np.ndarray:
         """Labels (n,) of images as `fit` takes them."""
         best = self._scores(images).argmax(axis=1)
         return self.classes_[best]
 
-    def score(self, images, y=None):
+    def score(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> float:
         """Accuracy; y may be left out for a Dataset, whose classes are matched by name."""
         dataset, classes = with_classes(images, y)
         return float(accuracy_score(classes[dataset.targets], self.predict(dataset)))
@@ -86,16 +96,16 @@ class FusedELMRegressor(RegressorMixin, _FusedELM):
     Source: Arcada, sections 2 and 3.
     """
 
-    def fit(self, images, y=None):
+    def fit(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> FusedELMRegressor:
         """Learn from images and y (n,) or (n, n_outputs), or from a Dataset of kind "regression"."""
         dataset, self._output_shape = with_quantities(images, y)
         return self._fit(dataset)
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> np.ndarray:
         """float32 (n,) or (n, n_outputs), as y was, for images as `fit` takes them."""
         return self._scores(images).reshape(-1, *self._output_shape)
 
-    def score(self, images, y=None):
+    def score(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> float:
         """R², the mean over outputs; y may be left out for a Dataset."""
         dataset, shape = with_quantities(images, y)
         return float(r2_score(dataset.targets.reshape(-1, *shape), self.predict(dataset)))

@@ -1,5 +1,8 @@
 """How good a predictor is on a set: accuracy and confusion for classes, squared error otherwise."""
+from __future__ import annotations
+
 import unicodedata
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, mean_squared_error, r2_score
@@ -9,8 +12,12 @@ from mxelm.errors import InputError
 from mxelm.fused.confidence import calibration_error
 from mxelm.fused.predictor import decide
 
+if TYPE_CHECKING:
+    from mxelm.data.dataset import Dataset
+    from mxelm.fused.predictor import Predictor
 
-def evaluate(predictor, dataset, *, skip_bad=False, progress=False):
+def evaluate(predictor: Predictor, dataset: Dataset, *, skip_bad: bool = False,
+             progress: bool = False) -> tuple[dict, np.ndarray | None]:
     """(JSON-able figures, confusion matrix int (n_classes, n_classes) or None) of `predictor` on `dataset`.
 
     Classes are matched by name; the dataset may hold fewer than the predictor knows, in any order. Rows of the

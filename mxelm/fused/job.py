@@ -1,6 +1,9 @@
 """The main job: images in, a trained predictor out, in one pass over the training images, no feature stored."""
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +18,12 @@ from mxelm.fused.projection import calibrate
 from mxelm.fused.selection import Selection, select
 from mxelm.fused.solver import check_l2
 from mxelm.fused.state import ELMState, sorted_digests
+
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.data.dataset import Dataset
+    from mxelm.fused.projection import Projection
+    from mxelm.fused.state import Origin
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +46,14 @@ class Fit:
     feature_bytes: int
     validation_bytes: int
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Fit of {self.state.n_samples} images: {self.selection or 'l2 as given'}; {self.predictor}>"
 
 
-def fit(backbone, dataset, *, n_neurons=4096, l2="auto", validation=0.2, seed=0, spread=1.0, projection=None,
-        method="blas", batch=32, skip_bad=False, interface="symbol", progress=False):
+def fit(backbone: Backbone, dataset: Dataset, *, n_neurons: int = 4096, l2: float | Literal["auto"] = "auto",
+        validation: float = 0.2, seed: int = 0, spread: float = 1.0, projection: Projection | None = None,
+        method: Literal["blas", "paper"] = "blas", batch: int = 32, skip_bad: bool = False,
+        interface: Literal["symbol", "gluon"] = "symbol", progress: bool = False) -> Fit:
     """Train an ELM behind `backbone` on `dataset`: accumulate, choose l2 and size, solve.
 
     l2: a number >= 0, or "auto": chosen with the size by generalized cross-validation, from the accumulated matrices
@@ -92,7 +103,7 @@ def _parts(dataset, validation, seed):
     return dataset.split(validation, seed)
 
 
-def usual_backbone(dataset=()):
+def usual_backbone(dataset: Dataset | tuple = ()) -> str:
     """The name of the network that ships; where the first image is larger than what it sees, a warning says so."""
     for i in range(len(dataset)):
         try:
@@ -107,7 +118,7 @@ def usual_backbone(dataset=()):
     return "inception_small"
 
 
-def state_of_rows(dataset, H, origin):
+def state_of_rows(dataset: Dataset, H: np.ndarray, origin: Origin) -> ELMState:
     """The state of rows H float32 (n, n_neurons) that are at hand, in float64."""
     if origin.intercept:
         H = np.column_stack([H, np.ones(len(H), H.dtype)])

@@ -1,7 +1,11 @@
 """One pass of a dataset through the fused network, saved as it goes and resumable bit for bit."""
+from __future__ import annotations
+
 import contextlib
+import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -13,11 +17,19 @@ from mxelm.fused.accumulator import FusedAccumulator
 from mxelm.fused.state import ELMState, Origin, sorted_digests
 from mxelm.interrupts import Interrupted, held_back
 
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.data.dataset import Dataset
+    from mxelm.fused.projection import Projection
+
 SAVE_SECONDS = 30.0  # between two saves
 
 
-def accumulate(backbone, dataset, projection, *, method="blas", batch=32, skip_bad=False, class_weight=None, save=None,
-               resume=False, interface="symbol", progress=False):
+def accumulate(backbone: Backbone, dataset: Dataset, projection: Projection,
+               *, method: Literal["blas", "paper"] = "blas", batch: int = 32, skip_bad: bool = False,
+               class_weight: dict[str, float] | None = None, save: str | os.PathLike | None = None,
+               resume: bool = False, interface: Literal["symbol", "gluon"] = "symbol",
+               progress: bool = False) -> tuple[ELMState, list]:
     """The ELMState of a pass over `dataset`, and the images left out by skip_bad as (id, reason).
 
     class_weight: dict of class name -> weight (see `balanced`); None weighs all alike.
@@ -120,7 +132,7 @@ def _begun(save, resume, dataset, origin, identity):
     return state
 
 
-def balanced(dataset):
+def balanced(dataset: Dataset) -> dict[str, float]:
     """Class weights n / (n_outputs * count), dict by name, under which every class counts alike.
 
     For shards take them from the whole set.
@@ -144,7 +156,7 @@ def _class_weights(dataset, class_weight):
     return weights
 
 
-def require_resumable(path, dataset):
+def require_resumable(path: str | os.PathLike, dataset: Dataset) -> ELMState:
     """FileError, before anything is computed, where the state at `path` is no beginning of a pass over `dataset`."""
     state = ELMState.load(path, whole=False)
     _require_same_samples(path, state, dataset.identity)

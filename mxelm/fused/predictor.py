@@ -1,4 +1,10 @@
 """Predictor: a trained network as one ordinary MXNet checkpoint, image -> scores, in float32."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 
 from mxelm.backbones import Backbone, load
@@ -9,6 +15,9 @@ from mxelm.fused.confidence import confidences
 from mxelm.fused.symbol import apart, predictor
 from mxelm.graphs import operator
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.fused.projection import Projection
 
 BATCH = 32  # images
 
@@ -22,7 +31,7 @@ class Predictor:
     or None where none was fitted; a network trained otherwise has 1, since its loss was a softmax.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: Backbone) -> None:
         if network.classes is None:
             raise InputError(f"{network.name} does not say what its {network.n_features} outputs are: it is no "
                              "classifier, or its class names are missing in PREFIX.json; `mxelm fit` trains one")
@@ -36,12 +45,14 @@ class Predictor:
         self._softmax = operator(network.features) in ("softmax", "SoftmaxActivation")  # then scores are confidences
         self.preprocessing = network.preprocessing
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (f"<Predictor {self.network.name}: images {self.preprocessing.shape} -> {len(self.classes)} {self.kind},"
                 f" {', '.join(self.classes[:3])}{', ...' if len(self.classes) > 3 else ''}>")
 
     @classmethod
-    def of(cls, backbone, projection, beta, classes, kind="classes", details=None, intercept=None):
+    def of(cls, backbone: Backbone, projection: Projection, beta: np.ndarray, classes: Sequence[str],
+           kind: Literal["classes", "multilabel", "regression"] = "classes", details: dict | None = None,
+           intercept: np.ndarray | None = None) -> Predictor:
         """The predictor of a solved beta, float64 (n_neurons, n_outputs), with the leading n_neurons rows of W.
 
         intercept: (n_outputs,), added to the scores, or None.
@@ -65,7 +76,7 @@ class Predictor:
                            ctx=backbone.ctx)
         return cls(network)
 
-    def scores(self, images):
+    def scores(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """float32 (n, n_outputs) of a Dataset, image files or folders of them by path, uint8 images, one or several,
         a module_iter, or a prepared float32 batch.
         """
@@ -73,7 +84,7 @@ class Predictor:
             images = without_targets(images).module_iter(BATCH, self.preprocessing, labels=False)
         return self.network.extract(images)
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """What `images`, as `scores` takes them, show: names (n,) for classes; 0 or 1 (n, n_outputs) for multi-label;
         the scores for regression.
         """
@@ -81,18 +92,18 @@ class Predictor:
         return np.array(self.classes)[decided] if self.kind == "classes" else decided
 
     @property
-    def gives_confidences(self):
+    def gives_confidences(self) -> bool:
         """Whether there are confidences beside the scores."""
         return self.kind == "classes" and (self._softmax or self.temperature is not None)
 
-    def predict_proba(self, images):
+    def predict_proba(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Confidences float64 (n, n_classes), rows adding up to 1, of `images` as `scores` takes them.
 
         Raises InputError where the kind is not classes or no temperature was fitted.
         """
         return self.confidences(self.scores(images))
 
-    def confidences(self, scores):
+    def confidences(self, scores: np.ndarray) -> np.ndarray:
         """The same from scores (n, n_classes)."""
         if self._softmax:
             return np.asarray(scores, np.float64)
@@ -101,7 +112,7 @@ class Predictor:
                              "validation images, as `mxelm fit` does unless --l2 is given")
         return confidences(scores, self.temperature)
 
-    def save(self, prefix):
+    def save(self, prefix: str | os.PathLike) -> None:
         """Write PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json, which MXNet alone can load."""
         network = self.network
         sidecar = {**network.preprocessing.to_json(), "features": network.features.list_outputs()[0],
@@ -109,12 +120,12 @@ class Predictor:
         save_checkpoint(prefix, network.features, network.arg_params, network.aux_params, sidecar)
 
     @classmethod
-    def load(cls, prefix, ctx="cpu"):
+    def load(cls, prefix: str | os.PathLike, ctx: str | mx.Context = "cpu") -> Predictor:
         """Read a saved predictor, or any checkpoint that names its classes; InputError where it does not."""
         return cls(load(prefix, cut=None, ctx=ctx))
 
 
-def decide(scores, kind):
+def decide(scores: np.ndarray, kind: str) -> np.ndarray:
     """Decisions from scores (n, n_outputs), by the kind of targets the model was trained on."""
     if kind == "classes":
         return scores.argmax(axis=1)

@@ -3,14 +3,21 @@
 The paper leaves W's distribution open. Pooled features are non-negative and strongly correlated, so that with
 W ~ N(0, 1) nearly every tanh saturates into a sign; W is therefore scaled by spread / std(XW).
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.backbones.features import features_of
 from mxelm.containers import array_digest
 from mxelm.errors import InputError
+
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.data.dataset import Dataset
 
 CALIBRATION_SAMPLES = 256
 
@@ -27,7 +34,7 @@ class Projection:
     seed: int = 0
     scale: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.n_neurons < 1 or self.n_features < 1:
             raise InputError(f"a projection needs at least 1 neuron and 1 feature, got {self.n_neurons} neurons "
                              f"and {self.n_features} features")
@@ -35,28 +42,28 @@ class Projection:
             raise InputError(f"the scale of W must be a positive number, got {self.scale}")
 
     @cached_property
-    def W(self):
+    def W(self) -> np.ndarray:
         """float32 (n_neurons, n_features), as FullyConnected stores it."""
         normal = np.random.default_rng(self.seed).standard_normal((self.n_neurons, self.n_features))
         return (self.scale * normal).astype(np.float32)
 
     @cached_property
-    def sha256(self):
+    def sha256(self) -> str:
         """Identity of W, checked when a state is read: other NumPy versions must draw the same numbers."""
         return array_digest(self.W)
 
-    def hidden(self, features):
+    def hidden(self, features: np.ndarray) -> np.ndarray:
         """H = tanh(XW), float32 (n, n_neurons), of features float32 (n, n_features); outside any graph."""
         H = features @ self.W.T
         return np.tanh(H, out=H)
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """The four numbers and W's identity."""
         return {"n_neurons": self.n_neurons, "n_features": self.n_features, "seed": self.seed, "scale": self.scale,
                 "sha256": self.sha256}
 
     @classmethod
-    def from_json(cls, content):
+    def from_json(cls, content: dict) -> Projection:
         """The projection a state was made with; InputError when this NumPy draws another W from the same seed."""
         content = dict(content)
         sha256 = content.pop("sha256")
@@ -67,7 +74,8 @@ class Projection:
         return made
 
 
-def calibrate(backbone, dataset, n_neurons, *, spread=1.0, seed=0):
+def calibrate(backbone: Backbone, dataset: Dataset, n_neurons: int, *, spread: float = 1.0,
+              seed: int = 0) -> Projection:
     """A Projection with std(XW) = spread over a sample of `dataset`'s images, float deviation of all entries together.
 
     The sample is drawn by `seed` from the sorted ids, so that it does not depend on the order of batches.

@@ -5,13 +5,19 @@ neuron and an intercept. Pooled features are non-negative, but ready ones may li
 is odd there: without a bias no model could tell a circle from what surrounds it, without an intercept none could give
 x and -x the same class where features are large.
 """
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import blas
 
 from mxelm.fused.gram import BLOCK, Blocks, Gram, mirrored
 from mxelm.fused.intercept import solve_with_intercept
+
+if TYPE_CHECKING:
+    from mxelm.fused.projection import Projection
 
 
 class RowELM:
@@ -23,7 +29,7 @@ class RowELM:
     does on standardised features.
     """
 
-    def __init__(self, projection, n_outputs):
+    def __init__(self, projection: Projection, n_outputs: int) -> None:
         L, n_features = projection.W.shape
         spread = projection.scale * np.sqrt(n_features)
         # [W, bias] and a row of zeros below, for the column of ones: one product with rows [x, 1] gives all
@@ -35,11 +41,11 @@ class RowELM:
         self._solved = None  # (l2, beta, intercept)
 
     @property
-    def bias(self):
+    def bias(self) -> np.ndarray:
         """Biases of the neurons, float64 (n_neurons,)."""
         return self._W[:-1, -1]
 
-    def add(self, X, Y, weights):
+    def add(self, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None) -> None:
         """Take rows X (n, n_features) and Y (n, n_outputs) in, each counting `weights` (n,) times.
 
         Rows of weight 0 leave no trace, not even in the boundaries of blocks.
@@ -51,7 +57,7 @@ class RowELM:
             self._solved = None
             self._blocks.add(X, Y, weights[:, None])
 
-    def solve(self, l2):
+    def solve(self, l2: float) -> tuple[np.ndarray, np.ndarray]:
         """(beta (n_neurons, n_outputs), intercept (n_outputs,)), float64; solved once for the same rows and l2.
 
         Raises InputError for l2 < 0 and where no row of positive weight has come yet.
@@ -60,7 +66,7 @@ class RowELM:
             self._solved = (l2, *solve_with_intercept(*self._matrices(), l2))
         return self._solved[1:]
 
-    def scores(self, X, l2):
+    def scores(self, X: np.ndarray, l2: float) -> np.ndarray:
         """H beta + intercept, float64 (n, n_outputs), in memory for a block of rows at a time."""
         weights = np.vstack(self.solve(l2))
         scores = np.empty((len(X), weights.shape[1]))

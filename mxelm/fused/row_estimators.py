@@ -2,7 +2,11 @@
 
 Source: Arcada, section 2; class and sample weights are those of weighted least squares.
 """
+from __future__ import annotations
+
 import numbers
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
@@ -90,11 +94,13 @@ class ELMClassifier(ClassifierMixin, _ELM):
     Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.row_elm).
     """
 
-    def __init__(self, n_neurons=1000, l2=1.0, scale=None, random_state=None, class_weight=None):
+    def __init__(self, n_neurons: int = 1000, l2: float = 1.0, scale: float | None = None,
+                 random_state: int | np.random.RandomState | None = None,
+                 class_weight: dict | Literal["balanced"] | None = None) -> None:
         super().__init__(n_neurons, l2, scale, random_state)
         self.class_weight = class_weight
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> ELMClassifier:
         """Learn from X (n_samples, n_features) and labels y (n_samples,), and forget what was learnt before."""
         X, y = self._checked(X, y, reset=True)
         weights = _fit_weights(sample_weight, len(X))
@@ -102,7 +108,8 @@ class ELMClassifier(ClassifierMixin, _ELM):
         self._begin(len(self.classes_))
         return self._add(X, codes, weights, self._class_weights(codes, weights))
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X: np.ndarray, y: np.ndarray, classes: Sequence | None = None,
+                    sample_weight: np.ndarray | None = None) -> ELMClassifier:
         """Add rows to the sums, which is all it does; beta is solved when a prediction asks for it.
 
         classes: all labels there will be, needed at the first call. The same rows in the same order give exactly
@@ -126,14 +133,14 @@ class ELMClassifier(ClassifierMixin, _ELM):
         codes = np.searchsorted(self.classes_, y)
         return self._add(X, codes, weights, self._class_weights(codes, weights))
 
-    def decision_function(self, X):
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Scores float64 (n_samples, n_classes); of two classes, (n_samples,), positive for classes_[1].
 
         Scores are least squares estimates of 0 and 1, no probabilities.
         """
         return decision(self._scores(X))
 
-    def predict(self, X):
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """The class of the largest score, (n_samples,)."""
         best = self._scores(X).argmax(axis=1)
         return self.classes_[best]
@@ -174,14 +181,14 @@ class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
     Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.row_elm).
     """
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> ELMRegressor:
         """Learn from X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs), and forget the rest."""
         X, y = self._checked(X, y, reset=True)
         weights = _fit_weights(sample_weight, len(X))
         self._start(y)
         return self._add(X, y, weights)
 
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> ELMRegressor:
         """Add rows to the sums, which is all it does; beta is solved when a prediction asks for it.
 
         The same rows in the same order give exactly what `fit` gives, in any portions.
@@ -195,7 +202,7 @@ class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
             raise InputError(f"y has columns of shape {y.shape[1:]}, earlier calls had {self._output_shape}")
         return self._add(X, y, weights)
 
-    def predict(self, X):
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """float64, of the shape of y: (n_samples,) or (n_samples, n_outputs)."""
         return self._scores(X).reshape(-1, *self._output_shape)
 
@@ -212,7 +219,7 @@ class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
         return self._accumulate(X, weights, lambda rows: columns[rows])
 
 
-def decision(scores):
+def decision(scores: np.ndarray) -> np.ndarray:
     """Scores (n, n_classes) as scikit-learn wants them: (n,) for two classes, positive for the second."""
     if scores.shape[1] > 2:
         return scores

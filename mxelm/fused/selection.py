@@ -5,7 +5,11 @@ it chooses better on small sets (fused.selection.* in RESULTS.md). Source: Arcad
 values give different solutions; the best value is found with a validation set"; "both ... can be computed from the
 existing matrices A and B without re-creating training data".
 """
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +17,9 @@ from mxelm.errors import InputError, require_choice
 from mxelm.fused.criteria import cross_validate, generalized_cross_validation, grid_mse, grid_scores, solved
 from mxelm.fused.solver import check, check_l2, check_size
 from mxelm.fused.state import ELMState, merge
+
+if TYPE_CHECKING:
+    from mxelm.fused.state import ELMState
 
 L2_GRID = tuple(float(f"{10 ** e:.3g}") for e in np.arange(-4, 5.1, 0.5))
 CRITERIA = {"mse": "squared error a validation sample", "cv": "squared error a sample, in cross-validation",
@@ -38,17 +45,17 @@ class Selection:
     accuracy: np.ndarray = None
 
     @property
-    def best(self):
+    def best(self) -> float:
         """The criterion's value of the chosen model."""
         return float(self.grid[self._place])
 
     @property
-    def best_accuracy(self):
+    def best_accuracy(self) -> float | None:
         """The accuracy of the chosen model on the validation rows, or None."""
         return None if self.accuracy is None else float(self.accuracy[self._place])
 
     @property
-    def edges(self):
+    def edges(self) -> list[str]:
         """Where the choice lies at the edge of the grid, list of str: beyond it may lie a better model."""
         edges = (("the smallest l2", len(self.l2s) > 1 and self.l2 == self.l2s[0]),
                  ("the largest l2", len(self.l2s) > 1 and self.l2 == self.l2s[-1]),
@@ -59,7 +66,7 @@ class Selection:
     def _place(self):
         return self.l2s.index(self.l2), self.sizes.index(self.n_neurons)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         edges = f", at the edge of the grid: {', '.join(self.edges)}" if self.edges else ""
         return (f"<Selection: l2 {self.l2:g}, {self.n_neurons} neurons, {self.criterion} {self.best:.5g}, of "
                 f"{self.grid.size} models{edges}>")
@@ -72,13 +79,15 @@ class Selection:
         return f"<p>{repr(self)[1:-1]}</p><table><tr><th>l2</th>{heads}</tr>{rows}</table>"
 
 
-def default_sizes(L):
+def default_sizes(L: int) -> tuple[int, ...]:
     """About 40 sizes up to L, dense where accuracy still rises: powers of 2^(1/4)."""
     rising = np.unique(np.round(2 ** np.arange(2, np.log2(max(L, 4)) + 1e-9, 0.25)).astype(int))
     return tuple(int(n) for n in rising[rising < L]) + (L,)
 
 
-def select(train, validation=None, criterion=None, l2s=L2_GRID, sizes=None, progress=None):
+def select(train: ELMState | Sequence[ELMState], validation: ELMState | tuple[np.ndarray, np.ndarray] | None = None,
+           criterion: Literal["mse", "accuracy", "cv", "gcv"] | None = None, l2s: Sequence[float] = L2_GRID,
+           sizes: Sequence[int] | None = None, progress: Callable | None = None) -> Selection:
     """Choose l2 and size by the squared error on new samples; ties go to the larger l2, then to fewer neurons.
 
     train: ELMState of the training images, or several of disjoint ones. validation: ELMState of the validation images,

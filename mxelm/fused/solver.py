@@ -2,7 +2,10 @@
 
 Source: Arcada, section 2, step 5 and the two paragraphs after it.
 """
+from __future__ import annotations
+
 import warnings
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, eigh, lapack, solve_triangular
@@ -14,7 +17,7 @@ class IllConditionedWarning(RuntimeWarning):
     """The system is singular to working precision: its solution is one of many; a larger l2 is advised."""
 
 
-def solve(HtH, HtY, l2, n_neurons=None):
+def solve(HtH: np.ndarray, HtY: np.ndarray, l2: float, n_neurons: int | None = None) -> np.ndarray:
     """beta of (HtH + l2 I) beta = HtY, float64 (n_neurons, n_outputs); the inputs are not changed.
 
     n_neurons: a smaller model, from the leading block of HtH (upper *left*: the paper's "upper right corner" is a
@@ -35,14 +38,14 @@ def solve(HtH, HtY, l2, n_neurons=None):
     return solve_triangular(R, solve_triangular(R, HtY[:l], trans="T", check_finite=False), check_finite=False)
 
 
-def regularised(A, l2):
+def regularised(A: np.ndarray, l2: float) -> np.ndarray:
     """A copy of A with l2 added to its diagonal."""
     A = np.array(A, np.float64, order="F")
     A[np.diag_indices_from(A)] += l2
     return A
 
 
-def check(HtH, HtY):
+def check(HtH: np.ndarray, HtY: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The matrices in float64; InputError when they are not square, do not fit each other, or are not finite."""
     HtH, HtY = np.asarray(HtH, np.float64), np.asarray(HtY, np.float64)
     if HtH.ndim != 2 or HtH.shape[0] != HtH.shape[1] or HtY.ndim != 2 or len(HtY) != len(HtH) or not len(HtH):
@@ -52,7 +55,7 @@ def check(HtH, HtY):
     return HtH, HtY
 
 
-def check_l2(l2):
+def check_l2(l2: Any) -> float:
     """l2 as a float; InputError when it is negative or not a number."""
     try:
         value = float(l2)
@@ -63,7 +66,7 @@ def check_l2(l2):
     return value
 
 
-def check_size(n_neurons, L):
+def check_size(n_neurons: int | None, L: int) -> int:
     """n_neurons as an int, L where None; InputError outside 1..L."""
     if n_neurons is None:
         return L

@@ -1,4 +1,8 @@
 """ELMState: what a pass leaves behind. Its size does not depend on how many images were seen."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,20 +41,20 @@ class Origin:
     intercept: bool = False
     place: dict = field(default=None, compare=False)
 
-    def to_json(self):
+    def to_json(self) -> dict:
         return {"backbone": self.backbone, "cut": self.cut, "preprocessing": self.preprocessing.to_json(),
                 "projection": self.projection.to_json(), "kind": self.kind, "classes": list(self.classes),
                 "class_weight": self.class_weight, "method": self.method, "intercept": self.intercept,
                 "place": self.place}
 
     @classmethod
-    def from_json(cls, content):
+    def from_json(cls, content: dict) -> Origin:
         return cls(content["backbone"], content["cut"], Preprocessing.from_json(content["preprocessing"]),
                    Projection.from_json(content["projection"]), content["kind"], tuple(content["classes"]),
                    content["class_weight"], content["method"], content.get("intercept", False),
                    content.get("place"))
 
-    def require_same(self, other, remedy=""):
+    def require_same(self, other: Origin, remedy: str = "") -> None:
         """InputError naming the first thing in which two states differ; remedy: what to say where it is classes."""
         for name, mine in self.to_json().items():
             theirs = other.to_json()[name]
@@ -80,7 +84,7 @@ class ELMState:
     progress: dict = None
     waiting: tuple = None
 
-    def __add__(self, other):
+    def __add__(self, other: ELMState) -> ELMState:
         """The state of both passes; InputError where they do not belong together or share samples."""
         if not isinstance(other, ELMState):
             return NotImplemented
@@ -92,7 +96,7 @@ class ELMState:
                         self.yty + other.yty, self.origin,
                         sorted_digests(np.concatenate([self.samples, other.samples])))
 
-    def __sub__(self, other):
+    def __sub__(self, other: ELMState) -> ELMState:
         """This state without the samples of `other`, a shard of it; InputError where it does not hold them all.
 
         A shard whose classes are among this state's, as after a merge by their union, takes its order of them.
@@ -109,7 +113,7 @@ class ELMState:
         return ELMState(self.HtH - other.HtH, self.HtY - other.HtY, self.n_samples - other.n_samples,
                         self.yty - other.yty, self.origin, rest)
 
-    def with_classes(self, classes):
+    def with_classes(self, classes: Sequence[str]) -> ELMState:
         """The same state with HtY's columns put in the order of `classes`; new ones are zero.
 
         With it, new classes are added to an old model without its images. InputError where one of its own classes
@@ -138,28 +142,28 @@ class ELMState:
             raise InputError(f"states of {self.HtH.shape[0]} and {other.HtH.shape[0]} neurons, {self.HtY.shape[1]} and "
                              f"{other.HtY.shape[1]} outputs do not belong together")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         of = "" if self.origin is None else f" of {len(self.origin.classes)} {self.origin.kind}"
         return f"<ELMState: {self.n_samples} samples{of}, {self.n_neurons} neurons, {self.nbytes:,} bytes>"
 
     @property
-    def intercept(self):
+    def intercept(self) -> bool:
         """Whether the last row and column of HtH, the last row of HtY, are those of a column of ones beside H."""
         return self.origin is not None and self.origin.intercept
 
     @property
-    def n_neurons(self):
+    def n_neurons(self) -> int:
         """Neurons of the hidden layer, without the column of ones."""
         return len(self.HtH) - self.intercept
 
-    def about(self, train):
+    def about(self, train: ELMState) -> ELMState:
         """This state with the means of `train` taken out of its rows of H and Y; itself where there is no intercept."""
         if not self.intercept:
             return self
         HtH, HtY, yty = about(self.HtH, self.HtY, self.yty, *means(train.HtH, train.HtY))
         return ELMState(HtH, HtY, self.n_samples, yty)
 
-    def solve(self, l2, n_neurons=None):
+    def solve(self, l2: float, n_neurons: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """(beta float64 (n_neurons, n_outputs), intercept (n_outputs,) or None); InputError without a sample.
 
         n_neurons: a smaller model, of the leading neurons. Source: Arcada, section 2, step 5.
@@ -170,7 +174,7 @@ class ELMState:
             return solve_with_intercept(self.HtH, self.HtY, l2, n_neurons)
         return solve(self.HtH, self.HtY, l2, n_neurons), None
 
-    def whole(self):
+    def whole(self) -> ELMState:
         """The same state with the rows that wait in its matrices."""
         if self.waiting is None:
             return self
@@ -181,12 +185,12 @@ class ELMState:
         return replace(self, HtH=HtH, HtY=HtY, waiting=None)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes that a pass leaves: one triangle of HtH, and HtY."""
         L, n_outputs = self.HtY.shape
         return 8 * (L * (L + 1) // 2 + L * n_outputs)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the state as one checksummed file, one triangle of HtH, whole or not at all."""
         meta = {"n_samples": self.n_samples, "yty": self.yty, "progress": self.progress,
                 "origin": None if self.origin is None else self.origin.to_json()}
@@ -195,7 +199,7 @@ class ELMState:
         save_container(path, KIND, meta, {"HtH_lower": triangle, "HtY": self.HtY, "samples": self.samples, **waiting})
 
     @classmethod
-    def load(cls, path, whole=True):
+    def load(cls, path: str | os.PathLike, whole: bool = True) -> ELMState:
         """Read a state; FileError names a file that is missing, damaged, or of another kind.
 
         whole: with the rows that wait added; a pass that goes on adds them itself.
@@ -218,7 +222,7 @@ class ELMState:
         return state.whole() if whole else state
 
 
-def merge(states, union_classes=False):
+def merge(states: Iterable[ELMState], union_classes: bool = False) -> ELMState:
     """The sum of an iterable of states, one in memory at a time; with union_classes also where their classes differ."""
     total = None
     for state in states:
@@ -231,7 +235,7 @@ def merge(states, union_classes=False):
     return total
 
 
-def sorted_digests(digests):
+def sorted_digests(digests: np.ndarray) -> np.ndarray:
     """Digests uint8 (n, 16) in their order as byte strings; InputError where one occurs twice."""
     keys = np.sort(_keys(digests))
     if (keys[1:] == keys[:-1]).any():
@@ -239,7 +243,7 @@ def sorted_digests(digests):
     return keys.view(np.uint8).reshape(-1, 16)
 
 
-def difference(digests, others):
+def difference(digests: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Those of `digests` that are not among `others`, sorted."""
     return np.setdiff1d(_keys(digests), _keys(others)).view(np.uint8).reshape(-1, 16)
 

@@ -2,16 +2,22 @@
 
 Source: Arcada, section 3. H = tanh(XW); the graph ends in A* = HᵀH and B* = HᵀY of one batch.
 """
+from __future__ import annotations
+
 from itertools import count
+from typing import TYPE_CHECKING
 
 from mxelm.backbones import Backbone
 from mxelm.graphs import bind, nodes, renamed
 from mxelm.runtime import mx
 
+if TYPE_CHECKING:
+    from mxelm.fused.projection import Projection
+
 _NAMES = {"W", "Y", "beta", "intercept", "elm_projection", "elm_hidden", "elm"}
 
 
-def fuse(features, n_neurons):
+def fuse(features: mx.sym.Symbol, n_neurons: int) -> mx.sym.Symbol:
     """The paper's listing, literally: a Group of HᵀH and HᵀY of one batch.
 
     features: Symbol X, outputs (batch, n_features). The graph takes `data` and `Y` (batch, n_outputs) and has one
@@ -28,14 +34,14 @@ def fuse(features, n_neurons):
     return mx.sym.Group([HH, HY])
 
 
-def hidden_layer(features, n_neurons):
+def hidden_layer(features: mx.sym.Symbol, n_neurons: int) -> mx.sym.Symbol:
     """H = tanh(XW) alone, (batch, n_neurons): what the default method takes out of the graph. Source: step 1."""
     W = mx.sym.Variable("W")
     XW = mx.sym.FullyConnected(features, weight=W, num_hidden=n_neurons, no_bias=True, name="elm_projection")
     return mx.sym.tanh(XW, name="elm_hidden")
 
 
-def predictor(features, n_neurons, n_outputs, intercept=False):
+def predictor(features: mx.sym.Symbol, n_neurons: int, n_outputs: int, intercept: bool = False) -> mx.sym.Symbol:
     """The trained network, image -> scores: beta as one more layer over H, outputs (batch, n_outputs).
 
     FullyConnected rather than dot, since a bare Module must be able to infer beta's shape (n_outputs, n_neurons).
@@ -46,7 +52,7 @@ def predictor(features, n_neurons, n_outputs, intercept=False):
     return mx.sym.FullyConnected(H, weight=mx.sym.Variable("beta"), num_hidden=n_outputs, name="elm", **given)
 
 
-def bind_symbol(backbone, projection, batch, n_outputs=None):
+def bind_symbol(backbone: Backbone, projection: Projection, batch: int, n_outputs: int | None = None) -> mx.mod.Module:
     """A Module of H, or of the printed graph where n_outputs (columns of Y) is given, W among its parameters.
 
     Source: Arcada, section 3: "fixed hidden matrix W is added to pre-trained model parameter".
