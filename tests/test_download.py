@@ -70,7 +70,7 @@ def test_what_has_no_hash_must_come_over_tls_and_its_hash_is_told(tmp_path, capl
 
 
 def test_every_known_download_has_a_hash_or_tls():
-    from mxelm.backbones.known import known
+    from mxelm.backbones.manifest import known
     from mxelm.data import KNOWN
     ways = [(url, entry["sha256"]) for entry in known().values() for url in entry.get("mirrors", ())]
     ways += [(url, item.hashes) for entry in KNOWN.values() for item in entry.downloads for url in item.urls]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mxelm.archives import unpack
 from mxelm.backbones import efficientnet_lite
-from mxelm.backbones.known import known
+from mxelm.backbones.manifest import known
 from mxelm.backbones.verification import verify
 from mxelm.download import cache_folder, fetch_file
 from mxelm.errors import FileError, InputError

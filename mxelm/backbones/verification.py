@@ -4,8 +4,8 @@ from pathlib import Path
 from mxelm.backbones import stored
 from mxelm.backbones.checkpoint import classes_of, preprocessing_of, unpacked
 from mxelm.backbones.graph_parameters import find_misfits, infer_shapes, missing_parameters
-from mxelm.backbones.known import known
 from mxelm.backbones.loading import resolve
+from mxelm.backbones.manifest import known
 from mxelm.errors import MxelmError
 
 

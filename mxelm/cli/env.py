@@ -18,8 +18,8 @@ def run(args: argparse.Namespace) -> dict:
     except MxelmError as error:
         return {**found, "problem": str(error), "exit_code": 1}
     from mxelm import data
-    from mxelm.backbones.known import at_hand, known
     from mxelm.backbones.loading import resolve
+    from mxelm.backbones.manifest import at_hand, known
     weights = {"inception_small": None, **known(), **at_hand()}
     return {**found, "data": {name: _place(data.find, name) for name in data.KNOWN if name != "digits"},
             "weights": {name: _place(resolve, name) for name in weights}}

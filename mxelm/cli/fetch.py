@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     from mxelm import data
     from mxelm.backbones.fetching import fetch
-    from mxelm.backbones.known import known
+    from mxelm.backbones.manifest import known
     weights = known()
     sets = {name: known_set for name, known_set in data.KNOWN.items() if known_set.downloads}
     if args.name is None:

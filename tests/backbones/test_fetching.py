@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mxelm.backbones import fetch, fetching, load, verify
-from mxelm.backbones.known import at_hand, known
+from mxelm.backbones.manifest import at_hand, known
 from mxelm.backbones.params_file import read_params
 from mxelm.errors import FileError, InputError
 from mxelm.files import sha256
