@@ -3,7 +3,11 @@
 Costs are multiplications and additions of one image, counted from shapes; what a layer takes in seconds,
 mxelm.chain measures.
 """
+from __future__ import annotations
+
 import math
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mxelm.backbones import stored
@@ -14,13 +18,14 @@ from mxelm.backbones.loading import resolve
 from mxelm.backbones.symbol_file import load_symbol
 from mxelm.errors import InputError
 from mxelm.graphs import entry_names
+from mxelm.runtime import mx
 
 _FREE = ("Reshape", "reshape", "Flatten", "flatten", "Dropout", "BlockGrad", "transpose", "identity", "_copy")
 # Tried in turn where nothing tells a network's input: sizes that networks are usually made for
 _SIZES = (224, 112, 32, 28, 299, 227, 64, 96, 128, 160, 192, 256, 320, 331, 384, 416, 512, 12, 24, 48, 8, 16)
 
 
-def describe(prefix):
+def describe(prefix: str | os.PathLike) -> dict:
     """What can be told of a checkpoint, or of a symbol file alone: a JSON-able dict.
 
     Without PREFIX.json the input's shape is the first usual one to which all parameters fit, and "input" says so.
@@ -71,7 +76,7 @@ def _input_shape(symbol, arg_params, sidecar):
     return None, ""
 
 
-def costs(symbol, input_shape, arg_params=None):
+def costs(symbol: mx.sym.Symbol, input_shape: Sequence[int], arg_params: Mapping | None = None) -> list[dict]:
     """{name, shape, cost, share} of each inner output for one image (channels, height, width), in order.
 
     cost: multiplications and additions of the layer, counted together as one where they come in pairs; share: of all.

@@ -2,8 +2,11 @@
 
 What MXNet then gets is this form alone: operators, names, attributes, edges and its version, nothing else of the file.
 """
+from __future__ import annotations
+
 import json
 import logging
+import os
 import re
 from functools import lru_cache
 
@@ -26,7 +29,7 @@ _COUNTS = {**dict.fromkeys(("num_group", "num_groups", "block_size"), (1, 1 << 2
 _HIDDEN = re.compile(r"(^|_)(ctx_group|lr_mult|wd_mult|force_mirroring|mirror_stage)$")  # of any node, in old files
 
 
-def read_graph(path, content):
+def read_graph(path: str | os.PathLike, content: bytes) -> dict:
     """The graph in the bytes of a symbol file, as a dict: nodes (op, name, attrs, inputs), heads, attrs.
 
     A node's "listing" tells whether its file lists every option ("param", until 2016). Raises FileError for content
@@ -79,7 +82,7 @@ def _alone(op, attributes, n_inputs):
         return str(error).strip().splitlines()[-1].split("]: ")[-1]
 
 
-def computable(path, graph, cut):
+def computable(path: str | os.PathLike, graph: dict, cut: str | None) -> dict:
     """The part of a graph that MXNet can compute; what reads an operator that it cannot is left away, with a warning.
 
     cut: name of the output, or of the layer, that is wanted of the graph; None for all of it. Raises FileError where
@@ -109,7 +112,7 @@ def computable(path, graph, cut):
     return {**graph, "heads": [list(head) for head in kept]}
 
 
-def build(graph):
+def build(graph: dict) -> mx.sym.Symbol:
     """The Symbol of a graph as `read_graph` gives it, of the nodes that its heads need."""
     needed, waiting = set(), [head[0] for head in graph["heads"]]
     while waiting:

@@ -1,5 +1,9 @@
 """The images' way into a network of anybody: under whatever name it takes them, and with its channels first or last."""
+from __future__ import annotations
+
 import logging
+import os
+from collections.abc import Mapping, Sequence
 
 from mxelm.backbones.graph_parameters import infer_shapes
 from mxelm.errors import InputError
@@ -9,7 +13,8 @@ from mxelm.runtime import mx
 _log = logging.getLogger(__name__)
 
 
-def images_in(symbol, arg_params, input_shape, where):
+def images_in(symbol: mx.sym.Symbol, arg_params: Mapping, input_shape: Sequence[int] | None,
+              where: str | os.PathLike) -> mx.sym.Symbol:
     """The network with its images coming in as `data`, (n, channels, height, width).
 
     An input of another name is renamed. input_shape: (channels, height, width), None where unknown; a network whose
@@ -39,7 +44,7 @@ def _image_input(symbol, arg_params, where):
     return free[0]
 
 
-def fits(symbol, arg_params, input_shape):
+def fits(symbol: mx.sym.Symbol, arg_params: Mapping, input_shape: Sequence[int]) -> bool:
     """Whether the layers fit together at an input of this shape (channels, height, width), and to these parameters."""
     try:
         shapes, _ = infer_shapes(symbol, input_shape, arg_params)

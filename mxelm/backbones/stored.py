@@ -4,11 +4,16 @@ PREFIX.json holds the SHA-256 of all three, its own too (over its text with zero
 copy under another name stays whole. Its move into place decides: until then the old checkpoint counts, from then on the
 new one, whose other files a reader finds under their temporary names if the writer was killed before their moves.
 """
+from __future__ import annotations
+
 import hashlib
 import json
+import os
 import re
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mxelm.errors import FileError
 from mxelm.files import atomic_writes, exclusive, leftovers, parse_json, read_bytes, remove_leftovers
@@ -24,10 +29,10 @@ File = namedtuple("File", "role path content recorded")
 class Stored(namedtuple("Stored", "sidecar files")):
     """A checkpoint as it was read: the dict in PREFIX.json ({} where there is none) and a File for each role."""
 
-    def content(self, role):
+    def content(self, role: str) -> bytes | None:
         return self.files[role].content
 
-    def require_whole(self):
+    def require_whole(self) -> None:
         """Raise FileError for the first file that is not what PREFIX.json says."""
         for file in self.files.values():
             told = self.files["sidecar"].path
@@ -40,7 +45,7 @@ class Stored(namedtuple("Stored", "sidecar files")):
                                 f"the SHA-256 in {told}; {remedy}")
 
 
-def digest(file):
+def digest(file: File) -> str:
     """SHA-256 of a File's content, for PREFIX.json with zeros in the place of its own."""
     content = file.content
     if file.role == "sidecar" and file.recorded:
@@ -48,13 +53,13 @@ def digest(file):
     return hashlib.sha256(content).hexdigest()
 
 
-def matches(file):
+def matches(file: File) -> bool:
     """Whether a File that is there is what PREFIX.json says of it; one of which nothing is said always is."""
     return (file.recorded.get("bytes", len(file.content)) == len(file.content)
             and file.recorded.get("sha256") in (None, digest(file)))
 
 
-def read(prefix, epoch=None):
+def read(prefix: str | os.PathLike, epoch: int | None = None) -> Stored:
     """The Stored checkpoint `prefix`, whole; epoch None takes the highest there is.
 
     The bytes that come back are those that were held against their hashes; while another process replaces the
@@ -75,7 +80,7 @@ def read(prefix, epoch=None):
         last = before
 
 
-def look(prefix, epoch=None, sidecar_content=None):
+def look(prefix: str | os.PathLike, epoch: int | None = None, sidecar_content: bytes | None = None) -> Stored:
     """The Stored checkpoint as it lies there, whole or not."""
     sidecar_path = Path(f"{prefix}.json")
     content = _content(sidecar_path) if sidecar_content is None else sidecar_content
@@ -108,7 +113,7 @@ def _content(path):
     return read_bytes(path) if Path(path).is_file() else None
 
 
-def params_path(prefix, epoch=None, recorded=None):
+def params_path(prefix: str | os.PathLike, epoch: int | None = None, recorded: int | None = None) -> Path:
     """Path of PREFIX-NNNN.params; epoch None takes the highest there is, `recorded` being one that PREFIX.json lists.
 
     FileError says what is there instead.
@@ -132,7 +137,7 @@ def params_path(prefix, epoch=None, recorded=None):
     return there[epoch]
 
 
-def exists(prefix):
+def exists(prefix: str | os.PathLike) -> bool:
     """Whether parameters of a checkpoint `prefix` lie there, in their place or on the way to it."""
     prefix = Path(prefix)
     name = re.escape(prefix.name)
@@ -140,7 +145,8 @@ def exists(prefix):
                for path in prefix.parent.glob("*.params"))
 
 
-def write(prefix, epoch, sidecar, write_symbol, write_params):
+def write(prefix: str | os.PathLike, epoch: int, sidecar: dict, write_symbol: Callable[[Path], Any],
+          write_params: Callable[[Path], Any]) -> None:
     """Replace the checkpoint `prefix` by one of `sidecar` (a dict, to which `files` is added) as a whole.
 
     write_symbol, write_params: callables that write to a path. FileError where nothing could be written.
