@@ -1,5 +1,6 @@
 """Old symbol files give the network that was trained, numbers and all."""
 import json
+import re
 
 import numpy as np
 import pytest
@@ -121,8 +122,8 @@ def test_todays_file_is_left_alone(tmp_path):
         got, reference(mx.sym.load_json(json.dumps(graph)), params, "flatten_output", x), rtol=1e-4, atol=1e-5)
 
 
-def test_convention_by_hand(tmp_path):
-    """Where both conventions fit (a global pooling hides the size), the hand decides."""
+def test_convention_by_hand(tmp_path, caplog):
+    """Where both conventions fit (a global pooling hides the size), the hand decides, and is asked for."""
     x = mx.sym.Pooling(mx.sym.var("data"), kernel=(3, 3), stride=(2, 2), pool_type="max", name="pool",
                        pooling_convention="full")
     x = mx.sym.Pooling(x, kernel=(1, 1), global_pool=True, pool_type="avg", name="gap")
@@ -131,7 +132,10 @@ def test_convention_by_hand(tmp_path):
     prefix = write(tmp_path / "old", old_json(symbol, drop=("pooling_convention",)), params)
     x, settings = images((3, 14, 14)), Preprocessing((14, 14), resize="stretch")
     by_hand = load(prefix, preprocessing=settings, pooling_convention="full").extract(x)
+    load(prefix, preprocessing=Preprocessing((15, 15), resize="stretch"))  # here both give the same sizes
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
     found = load(prefix, preprocessing=settings).extract(x)
+    assert re.search(r"does not say how its poolings round \(pool\).*--pooling", caplog.text)
     np.testing.assert_allclose(by_hand, reference(symbol, params, "flatten_output", x), rtol=1e-5)
     assert np.abs(found - by_hand).max() > 1e-3
     np.testing.assert_array_equal(found, load(prefix, preprocessing=settings, pooling_convention="valid").extract(x))
