@@ -40,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit = action("fit", "thresholds for a cache before a trained network: a hit skips the deeper layers")
     fit.add_argument("cache", metavar="CACHE", help="made of training images by `mxelm maps cache`")
     options.add_data(fit)
-    options.add_backbone(fit)
-    fit.set_defaults(cut=None)
+    options.add_backbone(fit, cut=None)
     _add_layers(fit, "all of the cache where none is named")
     fit.add_argument("--budget", type=_share, default=0.005, help="share of all images that may get a wrong label")
     fit.add_argument("--rule", choices=("paper", "conformal", "pac"), default="conformal", help="of the thresholds")
@@ -120,14 +119,16 @@ def _fit(args):
     from mxelm import feature_maps
     from mxelm.files import require_writable
     require_writable(args.out)
-    cache = feature_maps.Cache.load(args.cache)
+    cache, dataset = feature_maps.Cache.load(args.cache), options.load_data(args)
+    backbone = options.load_backbone(args, dataset)
     model = feature_maps.MatchingClassifier(
-        options.load_backbone(args), args.layers or list(cache.descriptors), budget=args.budget, rule=args.rule,
-        search=args.search, batch=args.batch, must_pay=not args.even_if_slower)
-    model.fit(options.load_data(args), cache=cache).save(args.out)
-    gain = model.gain_
-    return {"model": args.out, "cached": len(cache.labels), "thresholds": dict(zip(model.chain_.exits,
-            (float(t) for t in model.thresholds_))), **gain.to_json(), "speedup": gain.speedup}
+        backbone, args.layers or list(cache.descriptors), budget=args.budget, rule=args.rule, search=args.search,
+        batch=args.batch, must_pay=not args.even_if_slower)
+    model.fit(dataset, cache=cache).save(args.out)
+    # 0 <= D <= 2: below 0 nothing matches, above 2 everything, and JSON has no infinity
+    thresholds = {layer: min(max(float(t), 0.0), 3.0) for layer, t in zip(model.chain_.exits, model.thresholds_)}
+    return {"model": args.out, "cached": len(cache.labels), "thresholds": thresholds, **model.gain_.to_json(),
+            "speedup": model.gain_.speedup}
 
 
 def _predict(args):
@@ -198,6 +199,7 @@ def _add_network(parser):
     parser.add_argument("--epoch", type=int, help="the checkpoint's number")
     parser.add_argument("--cut", default="flatten_output", help="the output up to which layers are looked at")
     parser.add_argument("--preprocessing", metavar="JSON", help="the network's preprocessing, if not in PREFIX.json")
+    parser.add_argument("--pooling", choices=("valid", "full"), help="of a network of before October 2016")
     options.add_ctx(parser)
 
 
