@@ -13,11 +13,11 @@ Source: Anand, Bhupathiraju and Chandrala, sections 2.2, 2.3 and 5.
 
 Evidence:
 
-    maps.network_accuracy.mnist            97.29 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.accuracy.mnist                    97.64 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.hits.mnist.relu3_fwd.0_5pc        89.54 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.wrong_hits.mnist.relu3_fwd.0_5pc  0.3600 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.half_labelled.accuracy            97.65 % (n = 1), AMD EPYC x 2, 392b25e
+    maps.network_accuracy.mnist            97.373 ± 0.072 % (n = 3), AMD EPYC x 2, 392b25e
+    maps.accuracy.mnist                    97.653 ± 0.023 % (n = 3), AMD EPYC x 2, 392b25e
+    maps.hits.mnist.relu3_fwd.0_5pc        88.87 ± 0.62 % (n = 3), AMD EPYC x 2, 392b25e
+    maps.wrong_hits.mnist.relu3_fwd.0_5pc  0.323 ± 0.064 % (n = 3), AMD EPYC x 2, 392b25e
+    maps.half_labelled.accuracy            97.40 ± 0.31 % (n = 3), AMD EPYC x 2, 392b25e
     maps.model1.3-8                        not measured yet
     maps.model2.conv1.3-8                  not measured yet
     maps.model2.conv3.3-8                  not measured yet
