@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> dict:
     done.predictor.save(args.out)
     if args.state:
         done.state.save(args.state)
-    return summary(done, args.out)
+    numbered = done.predictor.kind == "classes" and all(name.lstrip("-").isdecimal() for name in done.predictor.classes)
+    return {**summary(done, args.out), "numbered": numbered and args.images is not None}
 
 
 def summary(done: Fit, prefix: str) -> dict:
@@ -60,7 +61,8 @@ def summary(done: Fit, prefix: str) -> dict:
 def show(result: dict) -> None:
     options.show_skipped(result)
     outputs = {"classes": "classes", "multilabel": "labels", "regression": "quantities"}[result["kind"]]
-    print(f"{result['n_samples']} images, {result['classes']} {outputs}")
+    hint = ", named by numbers (where these are quantities: --kind regression)" if result.get("numbered") else ""
+    print(f"{result['n_samples']} images, {result['classes']} {outputs}{hint}")
     options.show_choice(result)
     if result["temperature"]:
         print(f"confidences are the softmax of scores / {result['temperature']:.3g}, which was fitted on "
