@@ -20,8 +20,8 @@ Evidence:
     exit.loss.lite0.frozen          −0.3 ± 1.1 points (n = 2), AMD EPYC x 2, 4755d45+ to ce44c76+
     exit.speedup.mobilenet.frozen   1.102 ratio (n = 1), AMD EPYC x 2, e7eab53
     exit.loss.mobilenet.frozen      0.3004 points (n = 1), AMD EPYC x 2, e7eab53
-    exit.speedup.squeezenet.frozen  not measured yet
-    exit.loss.squeezenet.frozen     not measured yet
+    exit.speedup.squeezenet.frozen  1.117 ratio (n = 1), AMD EPYC x 2, 5fba8d2
+    exit.loss.squeezenet.frozen     1.422 points (n = 1), AMD EPYC x 2, 5fba8d2
     exit.cifar10.speedup            1.095 ratio (n = 1), AMD EPYC x 2, 6e21d00
     exit.cifar10.loss               0.1667 points (n = 1), AMD EPYC x 2, 6e21d00
 """
