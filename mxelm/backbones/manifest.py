@@ -1,4 +1,6 @@
 """Known weights: what they are and whence they come, and what lies at hand."""
+from __future__ import annotations
+
 import json
 import re
 from pathlib import Path

@@ -3,6 +3,8 @@
 A PNG's checksums and a JPEG's every warning count. GIF, TIFF, WebP and others have no checksums: what they tell by
 their structure counts, and a changed pixel in them cannot be told.
 """
+from __future__ import annotations
+
 import io
 import math
 import os

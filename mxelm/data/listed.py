@@ -1,4 +1,6 @@
 """Lists of image paths with targets, as people, pandas, Windows and im2rec write them: .csv and .lst."""
+from __future__ import annotations
+
 import csv
 import io
 import os

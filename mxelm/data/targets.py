@@ -1,4 +1,6 @@
 """What the cells beside a list of images mean: classes as they are named, several 0/1 labels, or quantities."""
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Callable, Sequence

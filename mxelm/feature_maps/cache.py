@@ -3,9 +3,14 @@
 A row is an image: its place in the set, label, id, a digest of its content, and for each layer the descriptor
 V = (mu_0, sigma_0, mu_1, ...) or the maps themselves. Source: Anand et al., "Visualizing and caching feature maps".
 """
+from __future__ import annotations
+
 import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -37,7 +42,7 @@ class Cache:
     labels: np.ndarray
     ids: list
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sizes = ", ".join(f"{layer} {rows.shape[1]}" for layer, rows in self.descriptors.items())
         return f"<Cache of {len(self.labels)} images: {sizes}>"
 
@@ -46,7 +51,8 @@ class Cache:
         return self.identity["classes"]
 
     @classmethod
-    def of(cls, backbone: Backbone, dataset: Dataset, layers, *, batch=32, progress=False):
+    def of(cls, backbone: Backbone, dataset: Dataset, layers: Sequence[str], *, batch: int = 32,
+           progress: bool = False) -> Cache:
         """The cache of a set that is small enough to need no file."""
         chain = chain_of(backbone, layers)
         blocks = list(described(chain, dataset, batch=batch, progress=progress))
@@ -57,7 +63,7 @@ class Cache:
                    [ids[i] for i in index])
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Cache:
         """Read a finished file of `write` or `merge`; of kept maps the descriptors are computed, block by block."""
         with RowFile(path, KIND) as file:
             identity, layers = file.identity, list(file.identity["network"])
@@ -73,13 +79,15 @@ class Cache:
                     descriptors.setdefault(layer, np.empty((n, rows.shape[1]), np.float32))[part] = rows
         return cls(identity, descriptors, labels, ids)
 
-    def require_network(self, chain: Chain, name="the cache"):
+    def require_network(self, chain: Chain, name: str = "the cache") -> None:
         """FileError unless it was made with the preprocessing of `chain` and holds its layers, of this very network."""
         require_same(self.identity, {"preprocessing": chain.backbone.preprocessing.to_json()}, name)
         require_same(self.identity["network"], network_identity(chain), name)
 
 
-def described(chain, dataset, *, content="descriptors", batch=32, skip_bad=False, start=0, progress=False):
+def described(chain: Chain, dataset: Dataset, *, content: Literal["descriptors", "maps"] = "descriptors",
+              batch: int = 32, skip_bad: bool = False, start: int = 0,
+              progress: bool = False) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
     """Yield (dict of layer -> rows (b, ...), index int64 (b,) of the dataset) from sample `start` on.
 
     Raises InputError where maps are not finite, with the image's name.
@@ -98,8 +106,9 @@ def described(chain, dataset, *, content="descriptors", batch=32, skip_bad=False
             bar.update(len(part.index))
 
 
-def write(backbone: Backbone, dataset: Dataset, layers, path, *, content="descriptors", batch=32, skip_bad=False,
-          resume=False, made_from=None, progress=False) -> int:
+def write(backbone: Backbone, dataset: Dataset, layers: Sequence[str], path: str | os.PathLike,
+          *, content: Literal["descriptors", "maps"] = "descriptors", batch: int = 32, skip_bad: bool = False,
+          resume: bool = False, made_from: dict | None = None, progress: bool = False) -> int:
     """Cache `dataset` in the file `path`, which grows as the pass goes; the number of rows.
 
     content: "descriptors", or "maps" to keep the maps themselves. resume: go on from the file that is there.
@@ -123,13 +132,14 @@ def write(backbone: Backbone, dataset: Dataset, layers, path, *, content="descri
         return writer.n_rows
 
 
-def bytes_of(backbone: Backbone, dataset: Dataset, layers, *, content="descriptors") -> int:
+def bytes_of(backbone: Backbone, dataset: Dataset, layers: Sequence[str],
+             *, content: Literal["descriptors", "maps"] = "descriptors") -> int:
     """What `write` will take on disk for all images, but for a few hundred bytes a batch."""
     columns = _columns(chain_of(backbone, layers), dataset, content)
     return len(dataset) * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in columns.values())
 
 
-def merge(paths, path) -> int:
+def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
     """Join caches of disjoint samples, of one network and its layers, into a new file; the number of rows.
 
     Raises InputError for caches that do not belong together or share samples.

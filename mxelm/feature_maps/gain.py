@@ -1,12 +1,20 @@
 """Whether a cache pays: hit rate x cost skipped > search cost, in measured seconds."""
+from __future__ import annotations
+
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.errors import InputError
 from mxelm.pooling import mean_and_deviation
+
+if TYPE_CHECKING:
+    from mxelm.chain import Chain
+    from mxelm.runtime import mx
 
 
 class DoesNotPay(InputError):
@@ -40,7 +48,7 @@ class Gain:
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
 
-    def require(self, cached, layers):
+    def require(self, cached: int, layers: Sequence[str]) -> None:
         """Raise DoesNotPay, with the three figures, unless hit rate x cost skipped > search cost."""
         if self.saved <= 0:
             raise DoesNotPay(
@@ -49,7 +57,8 @@ class Gain:
                 f"batches of {self.batch}: cache fewer images, match at an earlier layer, or set must_pay=False")
 
 
-def measured(chain, nearest, hits, x, *, repeats=5) -> Gain:
+def measured(chain: Chain, nearest: Sequence[Callable], hits: np.ndarray, x: np.ndarray | mx.nd.NDArray,
+             *, repeats: int = 5) -> Gain:
     """The Gain of a cache.
 
     nearest: a Nearest a layer. hits: share of all images that each layer decides. x: a batch of preprocessed images,

@@ -1,17 +1,26 @@
 """Which layers a network has, and their maps of images."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mxelm.chain import Chain
 from mxelm.errors import InputError
 from mxelm.graphs import nodes
 
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.runtime import mx
 
-def conv_layers(symbol) -> list:
+
+def conv_layers(symbol: mx.sym.Symbol) -> list[str]:
     """Names of the outputs of all convolutions of a Symbol, in the order of computation."""
     return [f"{node.name}_output" for node in nodes(symbol)[0] if node.op == "Convolution"]
 
 
-def chain_of(backbone, layers=None) -> Chain:
+def chain_of(backbone: Backbone, layers: Sequence[str] | None = None) -> Chain:
     """The backbone as a Chain that stops at each of `layers`, names of layers or outputs; None: at every convolution.
 
     Raises InputError for a layer that does not exist, the same one twice, and a network without convolutions.
@@ -23,7 +32,8 @@ def chain_of(backbone, layers=None) -> Chain:
     return Chain(backbone, sorted(layers, key=lambda name: place.get(name, place.get(f"{name}_output", -1))))
 
 
-def maps_of(backbone, x, layers=None) -> dict:
+def maps_of(backbone: Backbone, x: np.ndarray | mx.nd.NDArray,
+            layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Maps by layer's output: name -> float32 (n, channels, height, width), or (n, d) of a layer that has no maps.
 
     x: preprocessed images, float32 (n, channels, height, width). layers: as in `chain_of`.
@@ -36,7 +46,7 @@ def maps_of(backbone, x, layers=None) -> dict:
     return found
 
 
-def filters_of(backbone, layer):
+def filters_of(backbone: Backbone, layer: str) -> np.ndarray | None:
     """The weights float32 (outputs, inputs, kh, kw) of the convolution that gives output `layer`; None for no such."""
     for node in nodes(backbone.features)[0]:
         if node.op == "Convolution" and f"{node.name}_output" == layer:
@@ -46,7 +56,7 @@ def filters_of(backbone, layer):
     return None
 
 
-def require_finite(rows, layer, ids):
+def require_finite(rows: np.ndarray, layer: str, ids: Sequence[str]) -> None:
     """Raise InputError, naming the first image, for rows (n, ...) of a layer that hold NaN or infinite numbers."""
     bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
     if len(bad):

@@ -1,4 +1,6 @@
 """The cached images that are most like an image: the paper's future scope, for pictures and for sounds alike."""
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +21,8 @@ class Likeness(NamedTuple):
     distance: float
 
 
-def similar(cache: Cache, backbone: Backbone, image: np.ndarray, *, k=9, layer=None) -> list:
+def similar(cache: Cache, backbone: Backbone, image: np.ndarray, *, k: int = 9,
+            layer: str | None = None) -> list[Likeness]:
     """The k cached images whose maps are nearest to those of `image`, nearest first, a list of Likeness.
 
     image: uint8 (h, w[, 3]) of any size that the network's preprocessing takes. layer: whose maps; None takes the

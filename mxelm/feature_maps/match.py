@@ -1,7 +1,11 @@
 """MatchingClassifier: an image whose maps are those of a cached image gets its label, and skips the deeper layers."""
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -22,6 +26,9 @@ from mxelm.feature_maps.search import WAYS, Nearest
 from mxelm.pooling import mean_and_deviation
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.data.dataset import Dataset
 
 KIND = "matching-classifier"
 
@@ -57,8 +64,11 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
     Source: Anand et al., 2.3.1; Park and Kim, Applied Sciences 9(1), 2019 (layer by layer).
     """
 
-    def __init__(self, network, layers, preprocessing=None, budget=0.005, rule="conformal", validation=0.25,
-                 search="blas", batch=32, must_pay=True, random_state=0):
+    def __init__(self, network: mx.gluon.HybridBlock | Backbone | str | os.PathLike, layers: Sequence[str],
+                 preprocessing: Preprocessing | None = None, budget: float = 0.005,
+                 rule: Literal["paper", "conformal", "pac"] = "conformal", validation: float = 0.25,
+                 search: Literal["blas", "hnsw"] = "blas", batch: int = 32, must_pay: bool = True,
+                 random_state: int = 0) -> None:
         self.network = network
         self.layers = layers
         self.preprocessing = preprocessing
@@ -70,7 +80,8 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
         self.must_pay = must_pay
         self.random_state = random_state
 
-    def fit(self, images, y=None, *, cache: Cache = None):
+    def fit(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None,
+            *, cache: Cache | None = None) -> MatchingClassifier:
         """Cache most of the images and choose the thresholds on the rest, or, with a `cache`, on all of them.
 
         images, y: as for `mxelm.data.given.with_classes`; classes in the order of the network's scores.
@@ -126,7 +137,7 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
         if self.must_pay:
             self.gain_.require(len(self.cache_.labels), self.chain_.exits[:-1])
 
-    def decide(self, images) -> Decisions:
+    def decide(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> Decisions:
         """The Decisions on images as `fit` takes them, without labels."""
         check_is_fitted(self)
         dataset = without_targets(images)
@@ -152,17 +163,17 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
             self.chain_.keep(np.flatnonzero(~hit))
             rows = rows[~hit]
 
-    def predict(self, images) -> np.ndarray:
+    def predict(self, images: np.ndarray | Sequence[np.ndarray] | Dataset) -> np.ndarray:
         """Classes (n,) of images as `fit` takes them."""
         labels = self.decide(images).labels
         return self.classes_[labels]
 
-    def score(self, images, y=None) -> float:
+    def score(self, images: np.ndarray | Sequence[np.ndarray] | Dataset, y: Sequence | None = None) -> float:
         """Accuracy, 0..1; y is left out for a Dataset."""
         dataset, classes = with_classes(images, y)
         return float(np.mean(self.predict(dataset) == classes[dataset.targets]))
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write all that `load` needs to one file: graph, parameters, cache, thresholds."""
         check_is_fitted(self)
         backbone, cache = self.backbone_, self.cache_
@@ -177,7 +188,7 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
             "budget": self.budget, "rule": self.rule, "gain": self.gain_.to_json(), "cache": cache.identity}, arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> MatchingClassifier:
         """Read what `save` wrote, as a fitted classifier; FileError for a damaged or foreign file."""
         meta, arrays = load_container(path, KIND)
         try:

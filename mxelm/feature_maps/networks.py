@@ -1,11 +1,15 @@
 """The network that the paper's questions are asked of: small, convolutional, with maps that one can look at."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
 PREPROCESSING = Preprocessing((28, 28), "stretch", interpolation="area", scale=1 / 255, channel_order="GREY")
 
 
-def network(n_classes, *, channels=(16, 32, 64)) -> "mx.gluon.nn.HybridSequential":
+def network(n_classes: int, *, channels: Sequence[int] = (16, 32, 64)) -> mx.gluon.nn.HybridSequential:
     """3x3 convolutions of these widths, each with BatchNorm and ReLU, 2x2 max-pooling between them; the means of the
     last maps go into one dense layer, so that what decides is half of their V. Not initialised.
 

@@ -1,4 +1,8 @@
 """Training on maps: the maps that a trained network makes of images become the images of a new network."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 from mxelm.backbones import Backbone
@@ -10,8 +14,8 @@ from mxelm.feature_maps.view import dead
 from mxelm.runtime import require_cv2
 
 
-def map_images(backbone: Backbone, dataset: Dataset, layers, *, per_image=2, size=(28, 28), scaled=True, batch=250,
-               seed=0) -> Dataset:
+def map_images(backbone: Backbone, dataset: Dataset, layers: Sequence[str], *, per_image: int = 2,
+               size: tuple[int, int] = (28, 28), scaled: bool = True, batch: int = 250, seed: int = 0) -> Dataset:
     """A Dataset of maps, uint8 (n, *size), each with its image's class; dead maps are left out.
 
     layers: whose maps are taken. per_image: how many of an image's maps, drawn by `seed` from those of all layers

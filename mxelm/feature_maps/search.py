@@ -1,4 +1,8 @@
 """The nearest cached descriptor by the paper's distance D(U, T) = 1 - U.T / (|U| |T|)."""
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
 
 from mxelm.errors import EnvironmentProblem, require_choice
@@ -21,10 +25,10 @@ class Nearest:
     which pays for single images before a large cache.
     """
 
-    def __init__(self, descriptors: np.ndarray, way="blas"):
+    def __init__(self, descriptors: np.ndarray, way: Literal["blas", "hnsw"] = "blas") -> None:
         self.search = {"blas": _Blas, "hnsw": _Hnsw}[require_choice("search", way, WAYS)](descriptors)
 
-    def __call__(self, U: np.ndarray):
+    def __call__(self, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance float64 (q,) and number int64 (q,) of the nearest cached image to each row of U (q, d).
 
         A row of zeros, an image whose maps are all dead, is like nothing: its distance is infinite.

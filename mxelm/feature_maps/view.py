@@ -1,4 +1,6 @@
 """Pictures: the maps that an image leaves at a layer, the filters that made them, images side by side."""
+from __future__ import annotations
+
 import numpy as np
 from matplotlib.figure import Figure
 

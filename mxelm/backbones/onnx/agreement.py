@@ -1,4 +1,6 @@
 """Whether a network says the same in MXNet and in onnxruntime."""
+from __future__ import annotations
+
 import importlib
 
 import numpy as np

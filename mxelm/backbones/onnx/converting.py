@@ -1,4 +1,6 @@
 """ONNX in: a classifier's file becomes a checkpoint, cut at its last hidden layer."""
+from __future__ import annotations
+
 import contextlib
 import json
 from dataclasses import dataclass

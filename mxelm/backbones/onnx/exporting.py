@@ -4,6 +4,8 @@ What of a graph does not depend on the image is computed once by MXNet and store
 its weights by solving triangular systems, which no ONNX operator does. MXNet 1.9.1's own exporter stamps the opset of
 whatever onnx is installed, fails at loss layers and knows none of this: it is not used.
 """
+from __future__ import annotations
+
 from collections import Counter
 from typing import Optional
 

@@ -1,4 +1,6 @@
 """An ONNX file as a classifier: what is its image, what are its scores, and where is its last hidden layer."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Optional
 
