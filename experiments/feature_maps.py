@@ -18,9 +18,9 @@ Evidence:
     maps.hits.mnist.relu3_fwd.0_5pc        88.87 ± 0.62 % (n = 3), AMD EPYC x 2, 392b25e
     maps.wrong_hits.mnist.relu3_fwd.0_5pc  0.323 ± 0.064 % (n = 3), AMD EPYC x 2, 392b25e
     maps.half_labelled.accuracy            97.40 ± 0.31 % (n = 3), AMD EPYC x 2, 392b25e
-    maps.model1.3-8                        not measured yet
-    maps.model2.conv1.3-8                  not measured yet
-    maps.model2.conv3.3-8                  not measured yet
+    maps.model1.3-8                        99.14 % (n = 1), AMD EPYC x 2, 392b25e
+    maps.model2.conv1.3-8                  69.30 % (n = 1), AMD EPYC x 2, 392b25e
+    maps.model2.conv3.3-8                  50.91 % (n = 1), AMD EPYC x 2, 392b25e
     maps.net_speedup.mnist                 not measured yet
     maps.net_speedup.caltech101            not measured yet
 """
