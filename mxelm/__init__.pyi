@@ -14,7 +14,9 @@ from . import (
            training,
 )
 from .backbones.backbone import Backbone
+from .backbones.loading import load_backbone
 from .data.dataset import Dataset
+from .data.loading import load_data
 from .early_exit.estimator import EarlyExitClassifier
 from .errors import EnvironmentProblem, FileError, InputError, MxelmError
 from .feature_maps.match import MatchingClassifier
@@ -26,4 +28,5 @@ from .preprocessing import Preprocessing
 __all__ = ["Backbone", "Dataset", "ELMClassifier", "ELMRegressor", "EarlyExitClassifier", "EnvironmentProblem",
            "FileError", "FusedELMClassifier", "FusedELMRegressor", "InputError", "MatchingClassifier", "MxelmError",
            "Preprocessing", "SlicedClassifier", "backbones", "data", "early_exit", "feature_maps", "files", "fused",
-           "graphs", "gunn", "knn_slicing", "neighbours", "reporting", "runtime", "training"]
+           "graphs", "gunn", "knn_slicing", "load_backbone", "load_data",
+           "neighbours", "reporting", "runtime", "training"]

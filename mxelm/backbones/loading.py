@@ -55,3 +55,6 @@ def resolve(prefix):
         stored.params_path(prefix)  # says what is missing
     raise FileError(f"there is no checkpoint {prefix}, neither as a path nor by that name in "
                     f"{', '.join(str(folder) for folder in looked)}; `mxelm fetch` lists what can be fetched")
+
+
+load_backbone = load  # its name at the package's top level, where `load` alone would not say what

@@ -84,3 +84,6 @@ def _unknown(path):
     near = difflib.get_close_matches(str(path), KNOWN, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{path} is neither a file nor a folder, nor one of the known sets {', '.join(KNOWN)}{hint}"
+
+
+load_data = load  # its name at the package's top level, where `load` alone would not say what
