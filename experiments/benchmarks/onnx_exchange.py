@@ -81,7 +81,7 @@ def engine_difference(seed, lab):
     images = np.stack([np.kron(digits.image(i)[..., 0] if digits.image(i).ndim == 3 else digits.image(i),
                                np.ones((3, 3), np.uint8)) for i in range(len(digits))])
     images = np.pad(images, ((0, 0), (2, 2), (2, 2)))
-    engine = build(images, digits.targets, digits.classes, max_bytes=20_000, seed=seed)
+    engine = build(images, digits.targets, digits.classes, n_bytes=20_000, seed=seed)
     return 1 - to_onnx.export(engine, lab.work / "engine.onnx", images)
 
 
