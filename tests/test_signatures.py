@@ -7,10 +7,8 @@ import pytest
 import mxelm
 
 HOUSE = Path(mxelm.__file__).parent
-UNTYPED = ("backbones",)  # rooms whose types are still missing
 BY_PLACE = ("backbones", "data", "feature_maps", "fused")  # rooms whose options may still be given by their places
 MODULES = [path.relative_to(HOUSE) for path in sorted(HOUSE.rglob("*.py"))]
-TYPED = [path for path in MODULES if path.parts[0] not in UNTYPED]
 BY_NAME = [path for path in MODULES if path.parts[0] not in BY_PLACE]
 POSITIONAL = 5  # arguments of a call that can still be told apart by their places
 
@@ -32,7 +30,7 @@ def positional(node):
     return [name for name in found if name not in ("self", "cls")] if "F" not in found else []
 
 
-@pytest.mark.parametrize("path", TYPED, ids=str)
+@pytest.mark.parametrize("path", MODULES, ids=str)
 def test_types_are_written_down(path):
     untold = []
     for name, node in public_functions(path):
@@ -55,7 +53,7 @@ def test_options_go_by_name(path):
 
 def test_annotations_are_text():
     """Python 3.9 cannot compute `int | None`: where types are written down they are not computed."""
-    for path in TYPED:
+    for path in MODULES:
         source = (HOUSE / path).read_text(encoding="utf-8")
         if any(node.returns is not None for _, node in public_functions(path)):
             assert "from __future__ import annotations\n" in source, path

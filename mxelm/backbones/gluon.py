@@ -1,6 +1,11 @@
 """Gluon networks as backbones and backbones as Gluon blocks: any HybridBlock, and GluonCV's model zoo."""
+from __future__ import annotations
+
 import difflib
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +21,9 @@ from mxelm.runtime import mx
 _CIFAR = {"mean": (125.307, 122.961, 113.8575), "scale": (1 / 51.5865, 1 / 50.847, 1 / 51.255)}
 
 
-def from_block(block, preprocessing, cut=None, classes=None, name=None, ctx="cpu"):
+def from_block(block: mx.gluon.HybridBlock, preprocessing: Preprocessing, cut: str | None = None,
+               classes: Sequence[str] | None = None, name: str | None = None,
+               ctx: str | mx.Context = "cpu") -> Backbone:
     """Any initialised gluon.HybridBlock as a Backbone, with a copy of its parameters as they are now.
 
     cut: name of an internal output of the traced graph, or None for the block's own output.
@@ -28,7 +35,8 @@ def from_block(block, preprocessing, cut=None, classes=None, name=None, ctx="cpu
     return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut, classes, source, ctx)
 
 
-def zoo(name, pretrained=False, preprocessing=None, ctx="cpu", cut=None, **kwargs):
+def zoo(name: str, pretrained: bool = False, preprocessing: Preprocessing | None = None, ctx: str | mx.Context = "cpu",
+        cut: str | None = None, **kwargs: Any) -> Backbone:
     """A classifier of GluonCV's model zoo ("resnet18_v1", "cifar_resnet20_v1", ...) as a Backbone.
 
     pretrained: fetch GluonCV's weights (or find them in `root`, ~/.mxnet/models); False initialises at random
@@ -52,7 +60,7 @@ def zoo(name, pretrained=False, preprocessing=None, ctx="cpu", cut=None, **kwarg
                     classes, source, ctx)
 
 
-def as_block(backbone):
+def as_block(backbone: Backbone) -> mx.gluon.SymbolBlock:
     """The features of a Backbone as a gluon.SymbolBlock on its context, images -> X, with a copy of its parameters."""
     block = mx.gluon.SymbolBlock(backbone.features, mx.sym.var("data", dtype="float32"))
     arg_params, aux_params = backbone.feature_params()
@@ -60,7 +68,8 @@ def as_block(backbone):
     return block
 
 
-def save_block(block, prefix, preprocessing, classes, **source):
+def save_block(block: mx.gluon.HybridBlock, prefix: str | os.PathLike, preprocessing: Preprocessing,
+               classes: Sequence[str], **source: Any) -> None:
     """Write a classifier, an initialised HybridBlock, as PREFIX-symbol.json, PREFIX-0000.params and PREFIX.json.
 
     preprocessing: Preprocessing. classes: names, one a score. source: JSON-able, into the sidecar.
@@ -73,7 +82,7 @@ def save_block(block, prefix, preprocessing, classes, **source):
                     {**preprocessing.to_json(), "classes": list(classes), **source})
 
 
-def output_name(block, child):
+def output_name(block: mx.gluon.HybridBlock, child: str | None) -> str | None:
     """The name of the output of a block's child ("pool2", "features.3"); other names are left to the graph.
 
     Raises InputError for a child that gives no single output.
@@ -94,7 +103,7 @@ def output_name(block, child):
     return seen[-1].list_outputs()[0]
 
 
-def count_parameters(block):
+def count_parameters(block: mx.gluon.Block) -> dict[str, int]:
     """Numbers of parameters: dict of total, trainable and non_trainable (BatchNorm's running statistics)."""
     sizes = {name: (int(np.prod(p.shape)), p.grad_req != "null") for name, p in block.collect_params().items()}
     trainable = sum(size for size, learnt in sizes.values() if learnt)

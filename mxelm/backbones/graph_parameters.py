@@ -1,11 +1,17 @@
 """Parameters held against the graph they are for, before anything is bound: MXNet itself stays silent too often."""
+from __future__ import annotations
+
 import logging
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.errors import InputError
 from mxelm.graphs import nodes
+
+if TYPE_CHECKING:
+    from mxelm.runtime import mx
 
 _RESHAPES = ("Reshape", "reshape", "_np_reshape", "_npx_reshape")
 _MOST_NUMBERS = 1 << 28  # of one output for two images: 1 GB
@@ -13,7 +19,9 @@ _MOST_NUMBERS = 1 << 28  # of one output for two images: 1 GB
 _log = logging.getLogger(__name__)
 
 
-def infer_shapes(symbol, input_shape, arg_params=None, batch=1):
+def infer_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, int, int],
+                 arg_params: dict[str, mx.nd.NDArray] | None = None,
+                 batch: int = 1) -> tuple[dict[str, tuple], list[tuple]]:
     """Shapes of a graph's variables for `batch` inputs (channels, height, width): dict of name -> shape; the outputs'.
 
     arg_params: known parameters, asked only where the graph alone does not tell a shape.
@@ -32,7 +40,8 @@ def infer_shapes(symbol, input_shape, arg_params=None, batch=1):
     return _inferred(symbol, input_shape, arg_params, batch)
 
 
-def inner_shapes(symbol, input_shape, arg_params=None, batch=1):
+def inner_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, int, int],
+                 arg_params: dict[str, mx.nd.NDArray] | None = None, batch: int = 1) -> tuple[list, dict]:
     """All that a graph computes: ([mxelm.graphs.Node], dict of (node, output) -> shape), for `batch` inputs."""
     internals = symbol.get_internals()
     found, entries = nodes(internals)
@@ -59,7 +68,8 @@ def _complete(found):
     return None not in found and all(shape and min(shape) > 0 for part in found for shape in part)
 
 
-def check_parameters(symbol, arg_params, aux_params, input_shape, where="the network"):
+def check_parameters(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray], aux_params: dict[str, mx.nd.NDArray],
+                     input_shape: tuple[int, int, int], where: str = "the network") -> None:
     """Raise InputError that names the first parameter of `symbol` that is missing, misshapen or not finite.
 
     where: what the message calls the parameters' place (a file's prefix or a network's name).
@@ -77,7 +87,7 @@ def check_parameters(symbol, arg_params, aux_params, input_shape, where="the net
         raise InputError(f"{where}: {misfits[0]}")
 
 
-def find_misfits(shapes, arrays, input_shape):
+def find_misfits(shapes: dict[str, tuple], arrays: dict, input_shape: tuple[int, int, int]) -> list[str]:
     """A sentence for each array that has not the shape that `shapes` (name -> shape) needs, or is not finite."""
     found = []
     for name, array in arrays.items():
@@ -91,13 +101,15 @@ def find_misfits(shapes, arrays, input_shape):
     return found
 
 
-def missing_parameters(symbol, arg_params, aux_params):
+def missing_parameters(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray],
+                       aux_params: dict[str, mx.nd.NDArray]) -> list[str]:
     """Names of the graph's variables, inputs and labels aside, that the parameters do not have."""
     return [name for name in symbol.list_arguments() if name not in arg_params and not is_input(name)] + \
            [name for name in symbol.list_auxiliary_states() if name not in aux_params]
 
 
-def warn_of_extra(symbol, arg_params, aux_params, where):
+def warn_of_extra(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray], aux_params: dict[str, mx.nd.NDArray],
+                  where: str) -> None:
     """Log a warning that names parameters which the whole network has no use for."""
     known = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
     extra = [name for name in (*arg_params, *aux_params) if name not in known]
@@ -106,7 +118,7 @@ def warn_of_extra(symbol, arg_params, aux_params, where):
                      ", ".join(extra[:5]) + (", ..." if len(extra) > 5 else ""))
 
 
-def is_input(name):
+def is_input(name: str) -> bool:
     """Whether a variable is fed with each batch (the images, or a loss layer's label) and not a parameter."""
     return name == "data" or name.endswith("label")
 

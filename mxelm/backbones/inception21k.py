@@ -4,6 +4,10 @@ Layers, names and widths are those of MXNet's example/image-classification/symbo
 the weights were trained (October 2015). At that time pooling rounded its output size up; MXNet has rounded down since
 July 2016 (apache/mxnet #2585, #2718), so the four poolings where this matters say pooling_convention="full".
 """
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mxelm.preprocessing import Preprocessing
@@ -29,7 +33,7 @@ _MODULES = {
 }
 
 
-def symbol(num_classes=NUM_CLASSES):
+def symbol(num_classes: int = NUM_CLASSES) -> mx.sym.Symbol:
     """The whole network, (n, 3, 224, 224) -> softmax over num_classes; the 1,024 features are flatten_output."""
     x = _conv(mx.sym.Variable("data"), 96, 7, "conv1", stride=2, pad=3)
     x = _halving_pool(x, "pool1")
@@ -44,14 +48,14 @@ def symbol(num_classes=NUM_CLASSES):
     return mx.sym.SoftmaxOutput(x, name="softmax")
 
 
-def owns(names):
+def owns(names: Iterable[str]) -> bool:
     """Whether parameters of these names are Inception21k's: no more, no fewer."""
     net = symbol()
     wanted = {*net.list_arguments(), *net.list_auxiliary_states()} - {"data", "softmax_label"}
     return set(names) == wanted
 
 
-def sidecar(folder):
+def sidecar(folder: str | os.PathLike) -> dict:
     """What a PREFIX.json would say of the published weights; classes from synset.txt where `folder` has one."""
     content = {**PREPROCESSING.to_json(), "features": "flatten_output", "source": SOURCE}
     if (Path(folder) / "synset.txt").is_file():

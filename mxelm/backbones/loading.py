@@ -1,6 +1,9 @@
 """`load`: from a checkpoint's prefix, or the name of known weights, to a Backbone."""
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from mxelm.backbones import stored
 from mxelm.backbones.backbone import Backbone
@@ -9,10 +12,16 @@ from mxelm.backbones.images_in import images_in
 from mxelm.download import search_folders
 from mxelm.errors import FileError, InputError
 
+if TYPE_CHECKING:
+    from mxelm.preprocessing import Preprocessing
+    from mxelm.runtime import mx
+
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
-def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu", pooling_convention=None):
+def load(prefix: str | os.PathLike, epoch: int | None = None, cut: str | None = "flatten_output",
+         preprocessing: Preprocessing | None = None, ctx: str | mx.Context = "cpu",
+         pooling_convention: Literal["valid", "full"] | None = None) -> Backbone:
     """Load a checkpoint as a Backbone.
 
     prefix: path without -symbol.json and -NNNN.params, or a name: of what ships with mxelm ("inception_small"), or of
@@ -42,7 +51,7 @@ def load(prefix, epoch=None, cut="flatten_output", preprocessing=None, ctx="cpu"
     return made
 
 
-def resolve(prefix):
+def resolve(prefix: str | os.PathLike) -> str:
     """The path prefix of a checkpoint given by path or by name; FileError lists the folders looked in."""
     prefix = os.fspath(prefix)
     looked = [SHIPPED, *(folder / "weights" for folder in search_folders())]

@@ -8,7 +8,7 @@ from pathlib import Path
 from mxelm.download import search_folders
 
 
-def known():
+def known() -> dict[str, dict]:
     """The manifest: dict of name -> {kind, summary, sha256 (None where never published), licence, source, advice}."""
     return json.loads(Path(__file__).with_name("manifest.json").read_text(encoding="utf-8"))
 

@@ -3,13 +3,20 @@
 Layout (src/ndarray/ndarray.cc): uint64 0x112, uint64 0, then a counted list of arrays and a counted list of names,
 all little-endian. An array opens with a magic number of its version, or, in files of 2015, with its number of axes.
 """
+from __future__ import annotations
+
 import logging
+import os
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxelm.errors import FileError
 from mxelm.files import read_bytes
+
+if TYPE_CHECKING:
+    from mxelm.runtime import mx
 
 LIST_MAGIC = 0x112
 _OPENING = struct.pack("<QQ", LIST_MAGIC, 0)
@@ -35,7 +42,8 @@ _MAX_NAME = 1024
 _log = logging.getLogger(__name__)
 
 
-def read_params(path, content=None):
+def read_params(path: str | os.PathLike,
+                content: bytes | None = None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Read a .params file: (arg_params, aux_params), dicts of name -> float32 array.
 
     content: its bytes, where they are read already. float16 and float64 arrays are cast, with a logged note. Raises
@@ -57,7 +65,8 @@ def read_params(path, content=None):
     return found["arg"], found["aux"]
 
 
-def write_params(path, arg_params, aux_params, shown=None):
+def write_params(path: str | os.PathLike, arg_params: dict[str, mx.nd.NDArray], aux_params: dict[str, mx.nd.NDArray],
+                 shown: str | os.PathLike | None = None) -> None:
     """Write dicts of name -> NDArray as a .params file to a writer's temporary `path`, and read it back.
 
     shown: the file's place to be, for messages. Raises FileError when it does not come out whole.

@@ -8,14 +8,21 @@
   which MXNet has on GPUs alone, between transpositions.
 - Pooling rounded its output size up until July 2016 (apache/mxnet #2585, #2718) and rounds down since.
 """
+from __future__ import annotations
+
 import logging
+import os
 import re
+from typing import TYPE_CHECKING, Literal
 
 from mxelm.backbones.graph_form import build, computable, read_graph
 from mxelm.backbones.graph_parameters import inner_shapes
 from mxelm.backbones.images_in import fits
 from mxelm.errors import InputError
 from mxelm.files import read_bytes
+
+if TYPE_CHECKING:
+    from mxelm.runtime import mx
 
 CONVENTIONS = ("valid", "full")
 _BATCHNORM_ATTRIBUTES = {"eps", "momentum", "fix_gamma", "use_global_stats", "output_mean_var", "axis"}
@@ -25,7 +32,10 @@ _OTHER_FLOATS = ("float16", "float64", "bfloat16")
 _log = logging.getLogger(__name__)
 
 
-def load_symbol(path, arg_params, input_shape=None, pooling_convention=None, content=None, cut=None):
+def load_symbol(path: str | os.PathLike, arg_params: dict[str, mx.nd.NDArray],
+                input_shape: tuple[int, int, int] | None = None,
+                pooling_convention: Literal["valid", "full"] | None = None, content: bytes | None = None,
+                cut: str | None = None) -> mx.sym.Symbol:
     """Load PREFIX-symbol.json of any age as a Symbol.
 
     arg_params: dict of name -> array, the parameters that the network was trained to; they decide what it meant.
@@ -64,7 +74,7 @@ def load_symbol(path, arg_params, input_shape=None, pooling_convention=None, con
     return symbol
 
 
-def repair(graph):
+def repair(graph: dict) -> list[str]:
     """Bring a graph (the JSON as a dict) to today's form, in place; returns a sentence for each kind of repair."""
     notes = _in_float32(graph) + _channels_first(graph)
     cudnn = [node for node in graph["nodes"] if node["op"] == "CuDNNBatchNorm"]

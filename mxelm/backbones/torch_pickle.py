@@ -7,8 +7,11 @@ sense is checked afterwards, on plain numbers. Tensors of one storage share its 
 Format: torch/serialization.py of PyTorch 1.5 (`_legacy_save`: five pickles, then the storages' bytes) and of 1.6 and
 later (a zip archive of data.pkl and data/KEY).
 """
+from __future__ import annotations
+
 import io
 import math
+import os
 import struct
 from collections import namedtuple
 
@@ -44,7 +47,7 @@ _NAMES = {("collections", "OrderedDict"): Names, ("torch._utils", "_rebuild_tens
           **{("torch", kind): dtype for kind, dtype in STORAGE_DTYPES.items()}}
 
 
-def read(path):
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors of a `.pth` file: dict of name -> numpy array of the tensor's shape and dtype, in the file's order.
 
     The file must hold a dictionary of tensors, as `torch.save(module.state_dict(), path)` writes it.

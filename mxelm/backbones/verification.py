@@ -1,4 +1,7 @@
 """`verify`: everything that can be said about a checkpoint's files without running the network."""
+from __future__ import annotations
+
+import os
 from pathlib import Path
 
 from mxelm.backbones import stored
@@ -9,7 +12,7 @@ from mxelm.backbones.manifest import known
 from mxelm.errors import MxelmError
 
 
-def verify(prefix, epoch=None):
+def verify(prefix: str | os.PathLike, epoch: int | None = None) -> dict:
     """Check a checkpoint's files, hashes, names, shapes and finiteness; returns a report.
 
     The report is a JSON-able dict: prefix, files (name, bytes, sha256, expected or None), parameters, numbers,

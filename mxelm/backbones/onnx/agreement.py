@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 import importlib
+import os
+from types import ModuleType
 
 import numpy as np
+import onnxruntime
 
 from mxelm.errors import EnvironmentProblem, InputError
 from mxelm.graphs import bind
 from mxelm.runtime import context, mx
 
 
-def runtime():
+def runtime() -> ModuleType | None:
     """onnxruntime's module, None where it is not installed."""
     try:
         return importlib.import_module("onnxruntime")
@@ -18,7 +21,7 @@ def runtime():
         return None
 
 
-def session(model, *, threads=None):
+def session(model: bytes | str | os.PathLike, *, threads: int | None = None) -> onnxruntime.InferenceSession:
     """An onnxruntime.InferenceSession over a model's path or bytes, optimised at the highest level.
 
     threads: of one operator; None leaves them to onnxruntime. Raises EnvironmentProblem where it is not installed.

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -18,6 +20,9 @@ from mxelm.errors import InputError, MxelmError
 from mxelm.files import require_writable, sha256
 from mxelm.preprocessing import USUAL, Preprocessing
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.backbones.onnx.reading import Image
 
 FEATURES = "flatten_output"
 TOLERANCE = 1e-4  # of the largest score
@@ -38,7 +43,8 @@ class Converted:
     difference: float
 
 
-def convert(path, prefix, *, preprocessing, size=None) -> Converted:
+def convert(path: str | os.PathLike, prefix: str | os.PathLike, *, preprocessing: Preprocessing,
+            size: int | tuple[int, int] | None = None) -> Converted:
     """Write the classifier in an ONNX file as a checkpoint: PREFIX-symbol.json, PREFIX-0000.params, PREFIX.json.
 
     preprocessing: what the network wants of an image, a Preprocessing or a name in mxelm.preprocessing.USUAL; an ONNX
@@ -70,7 +76,7 @@ def convert(path, prefix, *, preprocessing, size=None) -> Converted:
                      outputs[-1][1], found)
 
 
-def network(model, image, size):
+def network(model: onnx.ModelProto, image: Image, size: tuple[int, int]) -> tuple[mx.sym.Symbol, Graph]:
     """(symbol of "data" (batch, channels, height, width), the Graph with its parameters).
 
     Where the last layer of weights is a convolution over a map, the features are the map's mean, an output beside the

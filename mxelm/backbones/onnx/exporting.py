@@ -6,6 +6,7 @@ whatever onnx is installed, fails at loss layers and knows none of this: it is n
 """
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Optional
 
@@ -25,7 +26,7 @@ TOLERANCE = 1e-4  # of the largest number
 INPUT, OUTPUT = "image", "scores"
 
 
-def export(backbone: Backbone, path) -> Optional[float]:
+def export(backbone: Backbone, path: str | os.PathLike) -> Optional[float]:
     """Write a Backbone's features, or its scores where it is loaded with cut=None, as an ONNX model of opset 13.
 
     The input "image" is float32 (batch, channels, height, width), preprocessed; batch is free. The output is "scores"

@@ -3,7 +3,10 @@
 The batch axis has no size in a checkpoint. Here it is the number BATCH, so that shapes are plain integers and the
 arithmetic that exporters write around shapes folds like any other; whatever still holds BATCH in the end is the batch.
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +34,8 @@ class Graph:
     Raises InputError that names every node that is not supported, with its operator, opset and the reason.
     """
 
-    def __init__(self, model, inputs, constants=None, static_batch=None, marked=None):
+    def __init__(self, model: onnx.ModelProto, inputs: dict[str, Value], constants: dict[str, np.ndarray] | None = None,
+                 static_batch: int | None = None, marked: str | None = None) -> None:
         self.arg_params, self.aux_params = Parameters(), Parameters()
         self.static_batch = static_batch
         self._opset = opset_of(model)
@@ -50,7 +54,7 @@ class Graph:
         self._walk()
         self.outputs = [self._values[output.name] for output in self._graph.output]
 
-    def value(self, edge):
+    def value(self, edge: str) -> Value:
         """The Value of an edge by its name in the model."""
         return self._values[edge]
 
@@ -171,7 +175,7 @@ _FOLDED = {"Constant", "Shape", "Size", "ConstantOfShape", "Range", "Equal", "Wh
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
-def opset_of(model):
+def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators that the model uses; InputError where it is not one of 6 to 21."""
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     version = versions.get("ai.onnx")
@@ -212,7 +216,8 @@ def _refuse_foreign(node):
         raise Unsupported("a Symbol knows arrays alone, no sequences")
 
 
-def variable(name, symbol, shape, elem_type=onnx.TensorProto.FLOAT, origin=None):
+def variable(name: str, symbol: mx.sym.Symbol, shape: Sequence[int], elem_type: int = onnx.TensorProto.FLOAT,
+             origin: tuple | None = None) -> Value:
     """A Value that is fed with each batch; BATCH in its shape for the free axis."""
     return Value(name, tuple(shape), as_float(elem_type), symbol=symbol, origin=origin)
 

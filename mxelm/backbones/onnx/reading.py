@@ -1,6 +1,7 @@
 """An ONNX file as a classifier: what is its image, what are its scores, and where is its last hidden layer."""
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Optional
 
@@ -31,12 +32,12 @@ class Image:
     static_batch: int
     elem_type: int
 
-    def shape(self, size):
+    def shape(self, size: tuple[int, int]) -> tuple[int, ...]:
         """The input's shape at this (height, width), BATCH first."""
         return (BATCH, *size, self.channels) if self.channels_last else (BATCH, self.channels, *size)
 
 
-def read_model(path) -> onnx.ModelProto:
+def read_model(path: str | os.PathLike) -> onnx.ModelProto:
     """The file as an onnx.ModelProto with all its weights, local functions written out where they are used.
 
     Raises FileError for a file that is missing, damaged, no ONNX or without its external data; InputError for an
@@ -80,7 +81,7 @@ def image_of(model: onnx.ModelProto) -> Image:
     return Image(inputs[0].name, channels, None if None in size else tuple(size), last, dims[0], tensor.elem_type)
 
 
-def require_one_output(model: onnx.ModelProto):
+def require_one_output(model: onnx.ModelProto) -> None:
     """InputError for a model of several outputs."""
     outputs = [output.name for output in model.graph.output]
     if len(outputs) != 1:

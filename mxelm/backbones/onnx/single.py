@@ -1,8 +1,18 @@
 """One node by itself: its value where all it takes in is constant, the shapes of its outputs where not."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import onnx
 from onnx.reference import ReferenceEvaluator
 
 from mxelm.backbones.onnx.values import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mxelm.backbones.onnx.values import Value
 
 _MOST_KNOWN = 4096  # numbers of a constant that decides a shape
 
@@ -17,7 +27,7 @@ def _alone(node, types, known, model):
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
 
 
-def evaluate(node, inputs, model):
+def evaluate(node: onnx.NodeProto, inputs: Sequence[Value | None], model: onnx.ModelProto) -> list[np.ndarray]:
     """The node's outputs by ONNX's reference implementation."""
     named = {name: value for name, value in zip(node.input, inputs) if name}
     alone = _alone(node, {name: (value.elem_type, None) for name, value in named.items()}, {}, model)
@@ -27,7 +37,8 @@ def evaluate(node, inputs, model):
         raise Unsupported(f"the constant it makes cannot be computed ({type(error).__name__}: {error})") from None
 
 
-def infer(node, inputs, used, model):
+def infer(node: onnx.NodeProto, inputs: Sequence[Value | None], used: Sequence[bool],
+          model: onnx.ModelProto) -> tuple[list, list]:
     """Shapes and element types of a node's outputs by ONNX's own inference; None for what nothing needs."""
     named = {name: value for name, value in zip(node.input, inputs) if name}
     known = {name: value.constant for name, value in named.items()
@@ -42,7 +53,7 @@ def infer(node, inputs, used, model):
     return [name and _shape(types[name]) for name in needed], [name and _elem_type(types[name]) for name in needed]
 
 
-def as_float(elem_type):
+def as_float(elem_type: int) -> int:
     """An element type, floats of any width as float32."""
     types = onnx.TensorProto
     return types.FLOAT if elem_type in (types.FLOAT16, types.DOUBLE, types.BFLOAT16) else elem_type
@@ -59,6 +70,6 @@ def _shape(proto):
     return tuple(dim.dim_value for dim in dims)
 
 
-def attribute(node, name, default=None):
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """A node's attribute."""
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)

@@ -1,10 +1,14 @@
 """Shapes to which arrays are brought, while the batch axis has no size."""
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 from mxelm.backbones.onnx.values import BATCH, Unsupported
 
 
-def target_shape(old, target, static_batch, allowzero):
+def target_shape(old: Sequence[int], target: Sequence[int], static_batch: int | None,
+                 allowzero: int) -> tuple[int, ...]:
     """A Reshape's output shape: 0 copies, -1 takes the rest; where the model fixes the batch, it is freed again.
 
     For that the target is worked out as the model has it, and BATCH put into the axis that begins where the batch did.

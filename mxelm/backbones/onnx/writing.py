@@ -1,5 +1,9 @@
 """An ONNX model as it is put together: nodes, weights, metadata; opset 13, which every runtime of today reads."""
+from __future__ import annotations
+
 import json
+import os
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,24 +18,26 @@ OPSET, IR_VERSION = 13, 8
 class Model:
     """Nodes and weights so far; edges are known by their names."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes, self.weights = [], {}
 
-    def add(self, operator, *inputs, name=None, outputs=1, **attributes):
+    def add(self, operator: str, *inputs: str, name: str | None = None, outputs: int = 1,
+            **attributes: Any) -> str | list[str]:
         """A node; the name of its output, or a list of names where there are several."""
         name = name or f"{operator.lower()}{len(self.nodes)}"
         made = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), made, name=name, **attributes))
         return made[0] if outputs == 1 else made
 
-    def constant(self, array, name=None):
+    def constant(self, array: Any, name: str | None = None) -> str:
         """A weight; its name. Whole numbers become int64, all others float32."""
         array = np.asarray(array)
         name = name or f"constant{len(self.weights)}"
         self.weights[name] = array.astype(np.int64 if array.dtype.kind in "iub" else np.float32)
         return name
 
-    def finish(self, name, inputs, outputs, **metadata):
+    def finish(self, name: str, inputs: dict[str, tuple], outputs: dict[str, tuple],
+               **metadata: Any) -> onnx.ModelProto:
         """The onnx.ModelProto. inputs, outputs: dict of edge -> (type, shape), "batch" for the free axis.
 
         metadata: what the model carries about itself; what is no text becomes JSON. Nodes and weights that no output
@@ -54,7 +60,7 @@ class Model:
         return model
 
 
-def write(model, path):
+def write(model: onnx.ModelProto, path: str | os.PathLike) -> None:
     """Check an onnx.ModelProto and write it, whole or not at all."""
     try:
         onnx.checker.check_model(model, full_check=True)

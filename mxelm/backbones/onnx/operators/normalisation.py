@@ -1,4 +1,8 @@
 """Normalisations. MXNet's own layers where they fit, else means and variances written out."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 
 from mxelm.backbones.onnx.values import Unsupported, reshape
@@ -14,7 +18,8 @@ def _batch_normalization(node):
                             use_global_stats=True)
 
 
-def standardise(x, axes, epsilon):
+def standardise(x: mx.sym.Symbol, axes: Sequence[int],
+                epsilon: float) -> tuple[mx.sym.Symbol, mx.sym.Symbol, mx.sym.Symbol]:
     """(x - mean) / sqrt(variance + epsilon) over `axes`: (result, mean, 1 / deviation)."""
     mean = mx.sym.mean(x, axis=axes, keepdims=True)
     centred = mx.sym.broadcast_sub(x, mean)

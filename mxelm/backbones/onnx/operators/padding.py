@@ -1,13 +1,22 @@
 """Padding of any axes: MXNet pads the last axes of four- and five-dimensional arrays alone."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mxelm.backbones.onnx.values import reshape
 from mxelm.runtime import mx
 
+if TYPE_CHECKING:
+    from mxelm.backbones.onnx.values import Node
+
 MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge"}
 
 
-def pad(x, shape, pads, mode="constant", value=0.0):
+def pad(x: mx.sym.Symbol, shape: tuple[int, ...], pads: Sequence[tuple[int, int]], mode: str = "constant",
+        value: float = 0.0) -> tuple[mx.sym.Symbol, tuple[int, ...]]:
     """x of `shape` padded by `pads`, (before, after) an axis; a negative number cuts. Returns (symbol, new shape)."""
     cut = [(min(a, 0), min(b, 0)) for a, b in pads]
     if any(a or b for a, b in cut):
@@ -40,7 +49,8 @@ def _pad_axis(x, shape, axis, pair, mode, value):
     return reshape(x, (before, 1, new[axis], after), new), new
 
 
-def spatial_pads(node, kernel, strides, dilations):
+def spatial_pads(node: Node, kernel: Sequence[int], strides: Sequence[int],
+                 dilations: Sequence[int]) -> list[tuple[int, int]]:
     """(before, after) of each spatial axis, as pads or auto_pad say."""
     n, auto = len(kernel), node.attribute("auto_pad", "NOTSET")
     if auto in ("NOTSET", ""):

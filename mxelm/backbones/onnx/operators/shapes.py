@@ -1,9 +1,16 @@
 """What moves numbers about without changing them, and resizing, which is linear along each axis."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mxelm.backbones.onnx.operators.padding import pad
 from mxelm.backbones.onnx.values import BATCH, Unsupported, reshape, spread
 from mxelm.runtime import mx
+
+if TYPE_CHECKING:
+    from mxelm.backbones.onnx.values import Node
 
 
 def _reshape(node):
@@ -75,7 +82,7 @@ def _expand(node):
     return broadcast(node, node.x, node.shape(), node.outputs[0])
 
 
-def broadcast(node, x, old, new):
+def broadcast(node: Node, x: mx.sym.Symbol, old: tuple[int, ...], new: tuple[int, ...]) -> mx.sym.Symbol:
     """x of shape `old` repeated to shape `new`."""
     padded = (1,) * (len(new) - len(old)) + old
     x = reshape(x, old, padded)
