@@ -24,12 +24,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from lab import main, step, table
+from lab import learning_curve, main, step, table
+from lab.gunn_rows import rows
 
 from mxelm import gunn, runtime, training
 from mxelm.backbones.gluon import count_parameters
 from mxelm.gunn import tasks
-from mxelm.reporting import plots, results
 from mxelm.runtime import mx
 
 REPORT = {
@@ -51,7 +51,6 @@ SCHEDULES = {"warmup-linear": lambda peak: training.warmup_linear(peak, 0.15),
              "constant": lambda peak: training.steps(peak, ())}
 AUGMENTATIONS = {"none": None, "flip and crop": training.flip_and_crop,
                  "flip, crop and cycle": tasks.flip_crop_and_cycle}  # the original's own
-GRADUAL = {"sunn": "plain", "original_sunn": "original"}  # a control -> the gradual run beside it
 
 
 # The method: task -> network -> fit -> settle -> test
@@ -64,7 +63,7 @@ def one_seed(run, settings, seed, lab):
     watched = task.validation.gluon_loader(250, preprocessing)
     history, ended_by = train(network, batches, watched, settings, seed, f"{lab.place(seed)}.state")
     gunn.save(network, str(lab.place(seed)), preprocessing, task.train.classes, trained_as=settings)
-    draw(lab.place(seed).with_suffix(".png"), history)
+    learning_curve(lab.place(seed).with_suffix(".png"), history)
     figures = {**score(network, task.test, preprocessing, settings), "history": history, **ended_by,
                "minutes": sum(epoch["seconds"] for epoch in history) / 60}
     if settings["momentum"] > 0.9:  # those statistics lag behind the weights: score the same weights with others too
@@ -129,50 +128,6 @@ def score(network, test, preprocessing, settings):
     return found
 
 
-# What is measured
-
-def rows(run, settings, seeds, lab):
-    """Accuracies on all and on the first 100 test images; of a control, what the gradual run gains as well."""
-    if run == "ten":
-        reason = (f"{settings['epochs']} epochs on a processor, where the original trained 300 on four GPUs, and kept "
-                  "the epoch with the best test error")
-        return [accuracy("gunn.10class", "test3000", settings, seeds, reason)]
-    task = f"gunn.{settings['classes']}class.{run}"
-    made = [accuracy(f"{task}.{which}", which, settings, seeds) for which in ("test3000", "test100")]
-    return [*made, gain(f"{task}.gain", run, settings, seeds, lab)] if run in GRADUAL else made
-
-
-def accuracy(id, which, settings, seeds, reason=None):
-    """The row of one accuracy, with what each seed has to tell but its curve."""
-    told = [{"seed": seed.seed, **{name: value for name, value in seed.figures.items() if name != "history"}}
-            for seed in seeds]
-    reasons = [reason, *(f"seed {seed.seed} is scored after epoch {len(seed['history'])}, for {seed['ended_by']}"
-                         for seed in seeds if "ended_by" in seed.figures)]
-    conditions = {**settings, "normalisation": "one scalar" if settings["augmentation"] == "none" else "a channel",
-                  "seeds": told, **({"reason": "; ".join(filter(None, reasons))} if any(reasons) else {})}
-    return results.over_seeds(id, 100 * np.array([seed[which] for seed in seeds]), "%", "higher",
-                              seconds=60 * sum(seed["minutes"] for seed in seeds), conditions=conditions)
-
-
-def gain(id, run, settings, seeds, lab):
-    """Points by which the gradual run with the same seed is better."""
-    beside = {seed.seed: seed for seed in lab.kept(GRADUAL[run])}
-    pairs = [(beside[seed.seed], seed) for seed in seeds if seed.seed in beside]
-    gains = [100 * (gradual["test3000"] - control["test3000"]) for gradual, control in pairs]
-    conditions = {**settings, "what": f"points of {GRADUAL[run]} less points of {run}, all test images, seed by seed",
-                  "seeds": [control.seed for _, control in pairs], "by_seed": gains}
-    if len(pairs) < 3:
-        conditions["reason"] = f"{len(pairs)} seed{'s' * (len(pairs) != 1)} of both: what there was time for"
-    return results.over_seeds(id, gains, "%", "none", conditions=conditions)
-
-
-def draw(path, history):
-    """The learning curve: accuracy on the training images (a mean over the epoch), and on those that are watched."""
-    names = [name for name in ("accuracy", "validation_accuracy") if name in history[0]]
-    plots.curves(path, {name: (range(1, len(history) + 1), [100 * epoch[name] for epoch in history])
-                        for name in names}, xlabel="epochs", ylabel="accuracy / %")
-
-
 def lesson(lab):
     """One gradual pass by hand, the whole layer fast, and both networks on 200 digits of 8x8 pixels."""
     x, W = mx.nd.array([1, 2, 3]).reshape((1, 3, 1, 1)), mx.nd.array([1, -1, 2]).reshape((1, 3, 1, 1))
@@ -205,7 +160,7 @@ def lesson(lab):
     step(f"{LESSON['epochs']} epochs of a network with one such layer of 24 channels, and of its control.",
          parameters=count_parameters(network)["trainable"], images=len(task.train), test_images=len(task.test))
     table(["on digits 0 to 2", "training / %", "test / %"], lines)
-    draw(lab.work / "curve.png", history)
+    learning_curve(lab.work / "curve.png", history)
     step("What to try next:", picture=lab.work / "curve.png", measured="python experiments/gunn.py sunn",
          by_hand="docs/gunn.md", traps="python experiments/benchmarks/gunn_report.py --help")
 

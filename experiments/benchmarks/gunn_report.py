@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where the lab an
 
 import gunn as lesson
 from lab import main
+from lab.beside import pairs
+from lab.gunn_rows import accuracy
 
 from mxelm import gunn, training
 from mxelm.backbones.gluon import count_parameters
@@ -116,19 +118,17 @@ def rows(run, settings, seeds, lab):
             "settled": [seed["settled"]["test3000"] for seed in seeds],
             "lagging": [seed["test3000"] for seed in seeds]})]
     if run == "printed_plain":
-        beside = {seed.seed: seed for seed in lab.kept("printed")}
-        pairs = [(seed, beside[seed.seed]) for seed in seeds if seed.seed in beside]
-        sides = dict(zip(("plain", "softmax"), zip(*pairs)))
+        sides = dict(zip(("plain", "softmax"), zip(*pairs(seeds, lab.kept("printed")))))
         return [lost("gunn.softmax_head", settings, "softmax between the dense layers", {
             name: [seed["test3000"] for seed in side] for name, side in sides.items()}, reason=short,
             with_settled_statistics={name: [seed["settled"]["test3000"] for seed in side]
                                      for name, side in sides.items()})]
     if run == "as_published":
         answers = seeds[0]["constant_answers"].items()
-        return [lesson.accuracy(f"{task}.as_published.test100", "test100", settings, seeds, short), *(
+        return [accuracy(f"{task}.as_published.test100", "test100", settings, seeds, short), *(
             results.over_seeds(f"{task}.constant_answer.{labels.replace('-', '_')}", [100 * found["share"]], "%",
                                "none", conditions={"test_images": 100, **found}) for labels, found in answers)]
-    return [lesson.accuracy(f"{task}.printed.{which}", which, settings, seeds, short)
+    return [accuracy(f"{task}.printed.{which}", which, settings, seeds, short)
             for which in ("test3000", "test100", "train_last", "train_best")]
 
 

@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where the lab an
 import knn_slicing as lesson
 from knn_networks import trained
 from lab import main
+from lab.beside import p_value
+from lab.knn_rows import evolved
 
 from mxelm.knn_slicing import banks
 from mxelm.knn_slicing.deskew import deskew
@@ -65,7 +67,7 @@ def bank_of(name, images, labels, seed):
 
 def rows(run, settings, seeds, lab):
     if run in MODES:
-        return lesson.evolved({f"knn.modes.{run}": "test10000" if lab.quick else "test9000"}, settings, seeds, 4000, {})
+        return evolved({f"knn.modes.{run}": "test10000" if lab.quick else "test9000"}, settings, seeds, 4000, {})
     n, main_cut = settings["references"], "test10000" if lab.quick else lesson.MAIN[settings["references"]]
     beside = {bank: {seed.seed: seed for seed in lab.kept(f"{bank}_{n}")}.get(0) for bank in BANKS}
     conditions = {**lesson.KNN, "references": n, "test_images": main_cut,
@@ -85,7 +87,8 @@ def tests(bank, beside, variant, cut):
     found = dict(mine.get("mcnemar_p", {}))
     for one, other in combinations(BANKS, 2):
         if bank in (one, other) and all(beside[b] and "wrong" in beside[b][variant] for b in (one, other)):
-            found[other if one == bank else one] = lesson.p_value(beside[one][variant], beside[other][variant], cut)
+            p = p_value(beside[one][variant], beside[other][variant], lesson.CUTS[cut])
+            found[other if one == bank else one] = p
     return found
 
 

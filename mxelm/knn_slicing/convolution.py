@@ -1,6 +1,6 @@
 """Pooled responses of many 3x3 filters at once: what a candidate changes in the features, by one matrix product.
 
-NumPy alone, so that a cluster's workers need no MXNet; equal to MXNet's operators up to float32 rounding.
+NumPy alone, so that worker processes need no MXNet; equal to MXNet's operators up to float32 rounding.
 """
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from lab import Seed
+from lab import Seed, gunn_rows
 
 from mxelm import data, training
 from mxelm.gunn import tasks
@@ -42,7 +42,7 @@ def test_a_training_that_overflows_is_scored_after_its_last_whole_epoch(small, l
     found = small.one_seed("plain", settings, 0, lab(small, "plain"))
     assert len(found["history"]) == 1 and "not finite" in found["ended_by"]
     seed = Seed("plain", settings, 0, [], found)
-    reason = small.accuracy("gunn.a", "test100", settings, [seed], "of 50")["conditions"]["reason"]
+    reason = gunn_rows.accuracy("gunn.a", "test100", settings, [seed], "of 50")["conditions"]["reason"]
     assert reason.startswith("of 50; seed 0 is scored after epoch 1, for ")
     monkeypatch.setitem(small.SCHEDULES, "constant", lambda peak: lambda done: 1e38)
     with pytest.raises(training.NotFinite):

@@ -111,8 +111,8 @@ def evolve(kernels: Kernels, fitness: KernelFitness, queries: np.ndarray, *, val
         generations and population of each search, sigma (of the start, in standard deviations of the filter's
         weights), sweeps over each layer, n_queries, seed.
     checkpoint: path, written after every generation; resume: go on from it if it is there, to the same result bit
-        for bit. map: applies a function to a list of tasks, in order: Python's own, or one of mxelm.knn_slicing.
-        mapping, over processes or a cluster, with the same result.
+        for bit. map: applies a function to a list of tasks, in order: Python's own, or Processes of
+        mxelm.knn_slicing.evolution.workers, with the same result.
     Raises InputError for a plan that cannot be run, FileError for a checkpoint that exists, is damaged, or of another
     run.
     """

@@ -1,4 +1,4 @@
-"""`map` over processes or over a dask.distributed cluster, for a function that holds much data.
+"""`map` over processes, for a function that holds much data.
 
 The function (a KernelFitness's `evaluate`, with its images) is sent to each worker once; tasks are small. Results come
 in the order of the tasks and are those of one process, bit for bit.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from mxelm.errors import EnvironmentProblem, FileError
+from mxelm.errors import EnvironmentProblem
 
 _function = None  # in a worker process
 
@@ -49,42 +49,6 @@ class Processes:
         self.close()
 
 
-class Cluster:
-    """`map` over the workers of a dask.distributed scheduler; a context manager.
-
-    address: as `dask scheduler` prints it ("tcp://host:8786"). Workers need mxelm; one thread each is best.
-    Raises EnvironmentProblem where dask.distributed is not installed, FileError where no scheduler answers.
-    """
-
-    def __init__(self, address: str, timeout: float = 10) -> None:
-        try:
-            from distributed import Client
-        except ImportError:
-            raise EnvironmentProblem("a cluster needs dask.distributed: pip install 'mxelm[cluster]'") from None
-        try:
-            self._client = Client(address, timeout=timeout)
-        except (OSError, ValueError) as error:
-            raise FileError(f"no dask scheduler answers at {address}: {error}; start one with `dask scheduler`"
-                            ) from None
-        self._sent = self._there = None
-
-    def __call__(self, function: Callable, tasks: Sequence) -> list:
-        if self._sent != function:
-            self._there, self._sent = self._client.scatter(function, broadcast=True, hash=False), function
-        futures = [self._client.submit(_apply, self._there, task, pure=False) for task in tasks]
-        return self._client.gather(futures)
-
-    def close(self) -> None:
-        """Leave the cluster; its workers stay."""
-        self._client.close()
-
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-
 def _install(function):
     global _function
     _function = function
@@ -92,7 +56,3 @@ def _install(function):
 
 def _call(task):
     return _function(task)
-
-
-def _apply(function, task):
-    return function(task)

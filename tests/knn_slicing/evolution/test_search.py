@@ -1,4 +1,4 @@
-"""Evolution: it improves, is a function of its seed, and survives interruption, processes and a cluster bit for bit."""
+"""Evolution: it improves, is a function of its seed, and survives interruption and processes bit for bit."""
 import dataclasses
 import os
 
@@ -211,20 +211,6 @@ def dying(task):
 def test_a_worker_that_dies_ends_the_run_in_a_sentence():
     with workers.Processes(2) as over, pytest.raises(EnvironmentProblem, match="a worker process died"):
         over(dying, [1, 2, 3])
-
-
-def test_a_cluster_gives_the_same_run(fitness, start):
-    distributed = pytest.importorskip("distributed")
-    expected = evolve(start, fitness, QUERIES, mode="parallel", **SHORT)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, \
-            workers.Cluster(cluster.scheduler_address) as over:
-        assert_same(evolve(start, fitness, QUERIES, mode="parallel", map=over, **SHORT), expected)
-
-
-def test_a_cluster_that_is_not_there():
-    pytest.importorskip("distributed")
-    with pytest.raises(FileError, match="no dask scheduler"):
-        workers.Cluster("tcp://127.0.0.1:1", timeout=1)
 
 
 def test_progress_tells_the_best_fitness(fitness, start, capsys):
