@@ -25,10 +25,11 @@ Evidence:
     exit.cifar10.speedup            1.095 ratio (n = 1), AMD EPYC x 2, 6e21d00
     exit.cifar10.loss               0.1667 points (n = 1), AMD EPYC x 2, 6e21d00
 """
-import time
-
 import numpy as np
-from lab import digest, main, step, table
+from lab import main, step, table
+from lab.exit_rows import rows
+from lab.exits import accuracies, passed, scored
+from lab.exits_trained import cifar10
 
 from mxelm import backbones, data, early_exit
 from mxelm.calibration import threshold
@@ -38,11 +39,8 @@ from mxelm.early_exit.features import exit_features
 from mxelm.early_exit.fitting import seconds_of, thresholds_of
 from mxelm.early_exit.heads import classifier, cross_validated, head, held_out
 from mxelm.early_exit.placement import area, curve, place
-from mxelm.early_exit.rules import Judged, false_acceptance, leave_at
-from mxelm.files import atomic_write
-from mxelm.reporting import plots, results
-from mxelm.runtime import seed as seed_mxnet
-from mxelm.training import fit, flip_and_crop, warmup_linear
+from mxelm.early_exit.rules import Judged, false_acceptance
+from mxelm.reporting import plots
 
 CALTECH = {"set": "caltech101", "train": 30, "test": 30,  # images a class
            "alpha": 0.05, "delta": 0.7, "max_loss": 0.005, "certainty": 0.9, "cascaded": 0.005, "cdl": 0.6}
@@ -63,7 +61,6 @@ RUNS = {
 }
 QUICK = {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in ("3a", "3c", "4a")],
          "images": 200, "calibration": 100}
-LINES = ("cascaded", "cdl", "fixed", "adaptive", "risk", "placed")
 
 
 def one_seed(run, settings, seed, lab):
@@ -120,117 +117,11 @@ def frozen(settings, seed, lab):
     return figures
 
 
-def passed(settings, lab):
-    """Features of all candidate exits, labels, and seconds up to each exit, from one pass that --work keeps."""
-    images = lab.load(settings["set"])
-    some = np.concatenate([part.positions for part in images.per_class(settings["train"], rest=settings["test"])])
-    images = images.take(np.sort(some))
-    file = lab.work / f"features-{digest([settings['backbone'], settings['candidates'], images.name])}.npz"
-    if not file.exists():
-        chain = Chain(backbones.load(settings["backbone"]), settings["candidates"])
-        x, rows = exit_features(chain, images, progress=True)
-        with atomic_write(file) as temporary:
-            np.savez(temporary, *x, y=images.targets[rows], seconds=seconds_of(chain, clock=time.process_time))
-    kept = np.load(file)
-    return [kept[f"arr_{m}"] for m in range(len(settings["candidates"]) + 1)], kept["y"], kept["seconds"]
-
-
 def split(y, settings, seed):
     """Rows that train, so many a class, and all others."""
     rng = np.random.default_rng(seed)
     train = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:settings["train"]] for c in np.unique(y)])
     return np.sort(train), np.setdiff1d(np.arange(len(y)), train)
-
-
-def accuracies(answers, y):
-    """Accuracy and its mean over classes, in %."""
-    right = answers == y
-    return {"accuracy": 100 * right.mean(), "per_class": 100 * np.mean([right[y == c].mean() for c in np.unique(y)])}
-
-
-def scored(scores, t, confidence, y, seconds):
-    """What thresholds make of test images: accuracy, loss in points a class and speed-up against the last exit."""
-    left, answers = leave_at(scores, t, confidence)
-    last = accuracies(scores[-1].argmax(axis=1), y)
-    found = accuracies(answers, y)
-    return {**found, "loss": last["per_class"] - found["per_class"], "left": np.bincount(left, minlength=len(t)),
-            "plain_loss": last["accuracy"] - found["accuracy"],
-            "speedup": seconds[-1] / np.mean(np.take(seconds, left))}
-
-
-# CIFAR-10: linear heads on all exits, the whole network trained through them, then the same steps
-
-def cifar10(settings, seed, lab):
-    """A network trained through all its exits; ridge heads; exits and thresholds by images that it has not seen."""
-    train, aside = lab.load("cifar10", "train").split(0.02)  # the shipped weights' own split: 49,000 and 1,000
-    test, more = lab.load("cifar10", "test").split(settings["calibration"] / (300 if lab.quick else 10000), seed=seed)
-    _, train = train.split(settings["images"] / len(train), seed=seed)
-    chain = Chain(trained(settings, train, seed, lab), settings["candidates"])
-    seconds = seconds_of(chain, clock=time.process_time)
-    x = {name: exit_features(chain, part, batch=128, progress=True)[0]
-         for name, part in (("train", train), ("aside", aside), ("more", more), ("test", test))}
-    heads = [head(classifier("ridge").fit(part, train.targets), train.n_outputs) for part in x["train"]]
-    scores = {name: [h(part) for h, part in zip(heads, parts)] for name, parts in x.items()}
-    known = [np.concatenate(pair) for pair in zip(scores["aside"], scores["more"])]
-    y = np.concatenate([aside.targets, more.targets])
-    figures = {"each": [accuracies(s.argmax(axis=1), test.targets)["accuracy"] for s in scores["test"]],
-               "shares": seconds / seconds[-1]}
-    exits, placed, _ = place(Judged(known, y, "margin"), seconds, settings["max_loss"])
-    risk = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"], seed=seed)
-    for name, chosen in (("placed", exits), ("risk", exits)):
-        some = [[s[m] for m in chosen] for s in (known, scores["test"], seconds)]
-        t = placed if name == "placed" else thresholds_of(some[0], y, risk, seconds=some[2])
-        figures[name] = scored(some[1], t, "margin", test.targets, some[2])
-    return {**figures, "exits": [chain.exits[m] for m in exits]}
-
-
-def trained(settings, train, seed, lab):
-    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it."""
-    backbone = backbones.load(settings["backbone"])
-    seed_mxnet(seed)
-    np.random.seed(seed)  # MXNet's initialisers draw from both
-    network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
-    network.hybridize(static_alloc=True, static_shape=True)
-    fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
-        settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]), optimizer="nag",
-        settings={"momentum": settings["momentum"], "wd": settings["weight_decay"]}, forward=early_exit.all_heads,
-        checkpoint=f"{lab.place(seed)}.state", resume=True, seed=seed, progress=True)
-    return network.trained()
-
-
-def rows(run, settings, seeds, lab):
-    """Rows of all kept seeds."""
-    def row(id, values, unit, better, **conditions):
-        return results.over_seeds(f"exit.{id}", values, unit, better, conditions=conditions)
-
-    if run == "cifar10":
-        steps = settings["epochs"] * -(-settings["images"] // settings["batch"])
-        return [row("cifar10.accuracy", [s["placed"]["accuracy"] for s in seeds], "%", "higher",
-                    each_exit=[s["each"] for s in seeds], start="the shipped weights, 20 epochs on CIFAR-10"),
-                row("cifar10.speedup", [s["placed"]["speedup"] for s in seeds], "ratio", "higher",
-                    reason=f"{steps} steps through all heads, from weights that were trained through the last: early "
-                           "features are still weak",
-                    exits=[s["exits"] for s in seeds], risk=[s["risk"]["speedup"] for s in seeds]),
-                row("cifar10.loss", [s["placed"]["plain_loss"] for s in seeds], "points", "lower",
-                    risk=[s["risk"]["plain_loss"] for s in seeds])]
-    made = [row(f"{kind}.{where}.{run}.accuracy", [s[f"{kind}.{where}"]["accuracy"] for s in seeds], "%", "higher",
-                per_class=[s[f"{kind}.{where}"]["per_class"] for s in seeds])
-            for kind in ("lr", "rf", "svm", "ridge") for where in ("first", "second", "last")]
-    made += [row(f"{line}.{run}.accuracy", [s[line]["accuracy"] for s in seeds], "%", "higher",
-                 **{name: [s[line][name] for s in seeds] for name in ("per_class", "loss", "speedup", "left")})
-             for line in LINES]
-    if run == "lite0":  # the honest alternative: a smaller network, whole
-        smaller = [s["svm.last"]["accuracy"] for s in lab.kept("mobilenet")]
-        made.append(row("smaller.lite0.accuracy", smaller, "%", "higher", reason="needs the run mobilenet",
-                        network="mobilenet run whole, SVM at its last exit"))
-    return [*made,
-            row(f"speedup.{run}.frozen", [s["placed"]["speedup"] for s in seeds], "ratio", "higher",
-                reason=f"segments alone; with decisions it is exit.svm.last.{run}.ms over exit.placed.{run}.ms",
-                exits=[s["exits"] for s in seeds], shares=[s["shares"] for s in seeds],
-                risk=[s["risk"]["speedup"] for s in seeds]),
-            row(f"loss.{run}.frozen", [s["placed"]["loss"] for s in seeds], "points", "lower",
-                plain=[s["placed"]["plain_loss"] for s in seeds], risk=[s["risk"]["loss"] for s in seeds]),
-            row(f"curve_area.{run}", [s["area"] for s in seeds], "ratio", "higher")]
 
 
 def lesson(lab):

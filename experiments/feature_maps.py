@@ -24,12 +24,12 @@ Evidence:
     maps.net_speedup.mnist                 not measured yet
     maps.net_speedup.caltech101            not measured yet
 """
-from itertools import product
-
 import numpy as np
 from lab import main, step, table
+from lab.map_rows import rows
+from lab.map_sets import SETS, decided, score
 
-from mxelm import backbones, data, fused, training
+from mxelm import data, training
 from mxelm.backbones.gluon import from_block
 from mxelm.calibration import threshold
 from mxelm.feature_maps import Cache, MatchingClassifier, map_images, maps_figure, maps_of, network
@@ -37,7 +37,7 @@ from mxelm.feature_maps.gain import DoesNotPay
 from mxelm.feature_maps.networks import PREPROCESSING
 from mxelm.feature_maps.search import Nearest, distance
 from mxelm.pooling import mean_and_deviation
-from mxelm.reporting import plots, results
+from mxelm.reporting import plots
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 
@@ -99,33 +99,8 @@ def mnist(settings, seed, lab):
     cache = Cache.of(backbone, cached, settings["layers"], batch=100)
     figures = matched(backbone, cache, held, test, settings)
     model = MatchingClassifier(backbone, settings["layers"], must_pay=False, batch=100).fit(held, cache=cache)
-    for name, images in (("half_labelled", rest), ("layer_by_layer", test)):
-        decided = model.decide(images)
-        hit = decided.layer >= 0
-        figures[name] = {"accuracy": np.mean(decided.labels == images.targets), "hits": hit.mean(),
-                         "hits_by_layer": [np.mean(decided.layer == m) for m in range(len(settings["layers"]))],
-                         "wrong_hits": np.mean(hit & (decided.labels != images.targets)), "images": len(images)}
-    figures["gain"] = model.gain_.to_json()
-    return figures
-
-
-def cifar10(settings, seed, lab):
-    """The network that ships, trained on the cached images: held-out and test images are halves of the test file."""
-    images, unseen = lab.load("cifar10", "train"), lab.load("cifar10", "test")
-    backbone = backbones.load("inception_small", cut="fc1_output")
-    cached = images.take(np.sort(np.random.default_rng(seed).permutation(len(images))[:settings["cached"]]))
-    held, test = unseen.split(1 - settings["held"] / len(unseen), seed)
-    return matched(backbone, Cache.of(backbone, cached, settings["layers"], batch=100), held, test, settings)
-
-
-def caltech101(settings, seed, lab):
-    """EfficientNet-Lite0 with an ELM; its training images are cached, half of the others calibrate."""
-    cached, rest = lab.load("caltech101", background=False).per_class(settings["per_class"], seed,
-                                                                     2 * settings["test_per_class"])
-    backbone = fused.fit(backbones.load("efficientnet_lite0_224"), cached, n_neurons=settings["n_neurons"],
-                         seed=seed).predictor.network
-    held, test = rest.split(0.5, seed)
-    return matched(backbone, Cache.of(backbone, cached, settings["layers"], batch=100), held, test, settings)
+    return {**figures, "half_labelled": decided(model, rest), "layer_by_layer": decided(model, test),
+            "gain": model.gain_.to_json()}
 
 
 def pairs(settings, seed, lab):
@@ -144,49 +119,11 @@ def pairs(settings, seed, lab):
     return figures
 
 
-def score(backbone, test):
-    """Fraction of the test images whose highest score is at their class."""
-    scores = backbone.extract(test.module_iter(100, backbone.preprocessing, labels=False))
-    return float(np.mean(scores.argmax(axis=1) == test.targets))
-
-
 def one_seed(run, settings, seed, lab):
-    return {"mnist": mnist, "cifar10": cifar10, "caltech101": caltech101, "pairs": pairs}[run](settings, seed, lab)
-
-
-def rows(run, settings, seeds, lab):
-    """Hit rates, wrong hits and accuracies of a set; the two models' accuracies of the digit pairs."""
-    def row(id, value, better="higher", **conditions):
-        return results.over_seeds(f"maps.{id}", [100 * value(s) for s in seeds], "%", better,
-                                  conditions={**settings, **conditions})
-
-    if run == "pairs":
-        return [row(f"{name if name == 'model1' else f'model2.{name}'}.{pair}",
-                    lambda s, pair=pair, name=name: s[pair][name])
-                for pair in settings["pairs"] for name in seeds[0][pair]]
-    layers = [layer for layer in seeds[0].figures if layer.endswith("_output")]
-    made = [row(f"network_accuracy.{run}", lambda s: s["network_accuracy"]),
-            row(f"accuracy.{run}", lambda s: s[layers[-1]]["0.005"]["accuracy"], layer=layers[-1], budget=0.005)]
-    for layer, budget, what in product(layers, settings["budgets"], ("hits", "wrong_hits")):
-        made.append(row(f"{what}.{run}.{layer[:-7]}.{_name(budget)}", lambda s: s[layer][str(budget)][what],  # noqa: B023
-                        "higher" if what == "hits" else "lower"))
-    if run == "mnist":
-        made.append(row("half_labelled.accuracy", lambda s: s["half_labelled"]["accuracy"], budget=0.005,
-                        what="labels given to images of the other half, layer by layer, by the network where none hits",
-                        measured=[{name: s[name] for name in ("half_labelled", "layer_by_layer", "gain")}
-                                  for s in seeds]))
-    if run == "caltech101":
-        made.append(row("similar.images", lambda s: s[layers[-1]]["nearest"], layer=layers[-1]))
-    plots.curves(lab.work / f"{run}-hits.png", {
-        layer[:-7]: (100 * np.array(settings["budgets"]),
-                     [100 * np.mean([s[layer][str(budget)]["hits"] for s in seeds]) for budget in settings["budgets"]])
-        for layer in layers}, xlabel="budget of wrong hits, % of all images", ylabel="hits, % of test images")
-    return made
-
-
-def _name(budget):
-    """0.005 -> "0_5pc": an id has no second decimal point."""
-    return f"{100 * budget:g}pc".replace(".", "_")
+    if run not in SETS:
+        return {"mnist": mnist, "pairs": pairs}[run](settings, seed, lab)
+    backbone, cached, held, test = SETS[run](settings, seed, lab)
+    return matched(backbone, Cache.of(backbone, cached, settings["layers"], batch=100), held, test, settings)
 
 
 def lesson(lab):

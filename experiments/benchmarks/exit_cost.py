@@ -19,6 +19,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import early_exit as lesson
 import numpy as np
 from lab import in_turn, main
+from lab.exit_rows import LINES
+from lab.exits import passed
 from tqdm import tqdm
 
 from mxelm import backbones, early_exit
@@ -133,10 +135,10 @@ def milliseconds(settings, seed, lab):
     for name in settings["networks"]:
         recipe = lesson.RUNS[name]
         lines, names = {}, ("first", "second", "last")
-        cascades = {line: early_exit.load(lab.work / f"{name}-{line}") for line in lesson.LINES}
+        cascades = {line: early_exit.load(lab.work / f"{name}-{line}") for line in LINES}
         lines.update(cascades)
         chain, n_classes = cascades["adaptive"].chain, len(cascades["adaptive"].classes)
-        x, y, _ = lesson.passed(recipe, lab)
+        x, y, _ = passed(recipe, lab)
         train, _ = lesson.split(y, recipe, seed)
         places = [[*recipe["candidates"], "flatten"].index(exit.replace("_output", "")) for exit in chain.exits]
         forest = [head(classifier("rf").fit(x[m][train], y[train]), n_classes) for m in places]

@@ -4,7 +4,8 @@
     from lab import main, in_turn, in_a_process, memory    # a benchmark
 
 A script ends in `main(__doc__, RUNS, one_seed, rows, lesson=lesson, quick=QUICK)`: see `lab.runner`. Where the rows of
-a lesson are long, or its benchmarks make such rows too, they are in a module here: `lab.gunn_rows`, `lab.knn_rows`.
+a lesson are long, or its benchmarks make such rows too, they are in a module here, as `lab.gunn_rows`; what only
+measures is beside them, as `lab.exits`.
 """
 from lab.kept import Seed, digest, kept, seeds
 from lab.measuring import in_a_process, in_turn, memory

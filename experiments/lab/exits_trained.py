@@ -1,0 +1,53 @@
+"""CIFAR-10: linear heads on all exits, the whole network trained through them, then exits and thresholds (paper 4)."""
+import time
+
+import numpy as np
+
+from lab.exits import accuracies, scored
+from mxelm import backbones, early_exit
+from mxelm.chain import Chain
+from mxelm.early_exit.features import exit_features
+from mxelm.early_exit.fitting import seconds_of, thresholds_of
+from mxelm.early_exit.heads import classifier, head
+from mxelm.early_exit.placement import place
+from mxelm.early_exit.rules import Judged
+from mxelm.runtime import seed as seed_mxnet
+from mxelm.training import fit, flip_and_crop, warmup_linear
+
+
+def cifar10(settings, seed, lab):
+    """A network trained through all its exits; ridge heads; exits and thresholds by images that it has not seen."""
+    train, aside = lab.load("cifar10", "train").split(0.02)  # the shipped weights' own split: 49,000 and 1,000
+    test, more = lab.load("cifar10", "test").split(settings["calibration"] / (300 if lab.quick else 10000), seed=seed)
+    _, train = train.split(settings["images"] / len(train), seed=seed)
+    chain = Chain(trained(settings, train, seed, lab), settings["candidates"])
+    seconds = seconds_of(chain, clock=time.process_time)
+    x = {name: exit_features(chain, part, batch=128, progress=True)[0]
+         for name, part in (("train", train), ("aside", aside), ("more", more), ("test", test))}
+    heads = [head(classifier("ridge").fit(part, train.targets), train.n_outputs) for part in x["train"]]
+    scores = {name: [h(part) for h, part in zip(heads, parts)] for name, parts in x.items()}
+    known = [np.concatenate(pair) for pair in zip(scores["aside"], scores["more"])]
+    y = np.concatenate([aside.targets, more.targets])
+    figures = {"each": [accuracies(s.argmax(axis=1), test.targets)["accuracy"] for s in scores["test"]],
+               "shares": seconds / seconds[-1]}
+    exits, placed, _ = place(Judged(known, y, "margin"), seconds, settings["max_loss"])
+    risk = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"], seed=seed)
+    for name, chosen in (("placed", exits), ("risk", exits)):
+        some = [[s[m] for m in chosen] for s in (known, scores["test"], seconds)]
+        t = placed if name == "placed" else thresholds_of(some[0], y, risk, seconds=some[2])
+        figures[name] = scored(some[1], t, "margin", test.targets, some[2])
+    return {**figures, "exits": [chain.exits[m] for m in exits]}
+
+
+def trained(settings, train, seed, lab):
+    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it."""
+    backbone = backbones.load(settings["backbone"])
+    seed_mxnet(seed)
+    np.random.seed(seed)  # MXNet's initialisers draw from both
+    network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
+    network.hybridize(static_alloc=True, static_shape=True)
+    fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
+        settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]), optimizer="nag",
+        settings={"momentum": settings["momentum"], "wd": settings["weight_decay"]}, forward=early_exit.all_heads,
+        checkpoint=f"{lab.place(seed)}.state", resume=True, seed=seed, progress=True)
+    return network.trained()
