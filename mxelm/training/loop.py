@@ -79,7 +79,8 @@ def fit(network: mx.gluon.HybridBlock, loader: GluonLoader, epochs: int, schedul
         identity = identity_of(loader, forward, schedule, seed=seed, epochs=epochs, optimizer=optimizer,
                                settings=settings)
         history = begin(checkpoint, network, trainer, identity, resume=resume, ctx=ctx)
-    judged = [labels_of(part) for part in (loader, validation) if part is not None]
+    parts = (loader, validation) if len(history) < epochs else ()
+    judged = [labels_of(part) for part in parts if part is not None]
     best = max((entry.get("validation_accuracy", -1.0) for entry in history), default=-1.0)
     for epoch in range(len(history), epochs):
         if patience and _epochs_since_best(history) >= patience:

@@ -515,6 +515,8 @@ def threads():  # but those of Python, which the loader starts and ends
     return int(Path("/proc/self/status").read_text().split("Threads:")[1].split()[0]) - threading.active_count()
 
 class Watched:
+    targets = t.watched().targets
+
     def __iter__(self):
         yield from t.watched()
         print(threads())  # validation's last batch is through

@@ -95,7 +95,7 @@ def test_parallel_searches_are_those_against_the_initial_kernels(fitness, start)
 
 def test_a_worse_joint_result_is_refused(fitness, start, monkeypatch):
     scores = iter([0.5, 0.4])
-    monkeypatch.setattr(KernelFitness, "score", lambda *_: next(scores))
+    monkeypatch.setattr(KernelFitness, "score", lambda *_, **__: next(scores))
     found = evolve(start, fitness, QUERIES, mode="parallel", validation=VALIDATION, **SHORT)
     assert found.rounds == [{"layer": "conv2", "sweep": 0, "before": 0.5, "after": 0.4, "accepted": False}]
     for one, other in zip(weights_of(found.kernels), weights_of(start)):
