@@ -89,7 +89,8 @@ def test_a_row_of_weight_zero_leaves_no_trace(digits):
 def test_partial_fit_only_accumulates_and_a_new_l2_needs_no_rows(digits, monkeypatch):
     X, y = digits
     solved = []
-    monkeypatch.setattr(row_elm, "solve", lambda A, B, l2, solve=row_elm.solve: solved.append(l2) or solve(A, B, l2))
+    solve = row_elm.solve_with_intercept
+    monkeypatch.setattr(row_elm, "solve_with_intercept", lambda A, B, l2: solved.append(l2) or solve(A, B, l2))
     model = ELMClassifier(n_neurons=50, random_state=0)
     for rows in np.array_split(np.arange(len(X)), 7):
         model.partial_fit(X[rows], y[rows], classes=np.unique(y))
