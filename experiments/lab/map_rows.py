@@ -5,8 +5,8 @@ import numpy as np
 
 from mxelm.reporting import plots, results
 
-NOT_BLIND = ("the network was chosen after another one had missed the budget on test images of seed 0, on some of the same "
-             "images: these figures flatter it")
+NOT_BLIND = ("the network was chosen after another one had missed the budget on test images of seed 0, on some of the "
+             "same images: these figures flatter it")
 
 
 def rows(run, settings, seeds, lab):
