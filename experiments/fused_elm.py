@@ -75,7 +75,7 @@ def fuse_and_solve(backbone, learning, settings, seed):
     step("Beside the paper: a temperature makes confidences of scores, by images that a model has not seen.",
          temperature=temperature)
 
-    beta = fused.solve(whole.HtH, whole.HtY, choice.l2, choice.n_neurons)
+    beta = fused.solve(whole.HtH, whole.HtY, choice.l2, n_neurons=choice.n_neurons)
     step("Step 5: beta = (A + l2 I)⁻¹ B, on the sums of all learning images.", beta=beta)
 
     details = {"l2": choice.l2, "n_samples": whole.n_samples, "method": "blas", "temperature": temperature}

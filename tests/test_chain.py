@@ -29,7 +29,7 @@ def branching_symbol():
 
 
 def backbone(symbol, cut=None):
-    return Backbone("small", symbol, *tiny_params(symbol), Preprocessing(SHAPE[1:], "stretch"), cut)
+    return Backbone("small", symbol, *tiny_params(symbol), Preprocessing(SHAPE[1:], "stretch"), cut=cut)
 
 
 def operators(symbol):

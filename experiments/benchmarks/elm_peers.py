@@ -42,7 +42,7 @@ FILES = ("X", "y", "X_test", "y_test", "W", "bias")
 
 def ours(task, X, y, W, bias):
     """The estimator over ready features; its seed gives W and bias."""
-    model = ELMClassifier(task["n_neurons"], task["l2"], random_state=task["seed"]).fit(X, y)
+    model = ELMClassifier(n_neurons=task["n_neurons"], l2=task["l2"], random_state=task["seed"]).fit(X, y)
     model.beta_  # noqa: B018  (solved when asked for)
     return model.predict
 
@@ -157,7 +157,8 @@ def prepare(settings, lab, folder):
         images = np.stack([part.image(i) for i in range(len(part))])
         arrays[f"X{suffix}"] = images.reshape(len(images), -1) / 255.0
         arrays[f"y{suffix}"] = part.targets
-    few = ELMClassifier(settings["n_neurons"], random_state=settings["seed"]).fit(arrays["X"][:2], arrays["y"][:2])
+    few = ELMClassifier(n_neurons=settings["n_neurons"], random_state=settings["seed"])
+    few.fit(arrays["X"][:2], arrays["y"][:2])
     arrays.update(W=few.projection_.W.astype(np.float64), bias=few.bias_)
     for name in FILES:
         np.save(Path(folder) / f"{name}.npy", arrays[name])

@@ -85,7 +85,7 @@ def random_network(name, size, seed):
     sizes = [32] if "cifar" in name else [size, 299 if "inception" in name else 224]
     for place, pixels in enumerate(sizes):
         try:
-            return backbones.from_block(block, Preprocessing((pixels, pixels), "stretch"), first, name=name)
+            return backbones.from_block(block, Preprocessing((pixels, pixels), "stretch"), cut=first, name=name)
         except MxelmError:
             if place == len(sizes) - 1:
                 raise

@@ -82,7 +82,7 @@ def checkpoint(settings, seed, lab):
         other = gunn.gunn15(3, head="plain", layer=layer, seed=1)
         other.load_parameters(f"{prefix}.gluon")
         found[f"load_parameters, {layer}"] = other(x).asnumpy()
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 0)
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, epoch=0)
     module = mx.mod.Module(symbol, label_names=None)
     module.bind([("data", x.shape)], for_training=False)
     module.set_params(arg_params, aux_params)

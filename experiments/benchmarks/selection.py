@@ -173,7 +173,7 @@ def offset(dataset, X, settings, seed):
     ink = np.array([[dataset.image(i).mean() / 25] for i in range(len(dataset))], np.float32)
     found = {}
     for name, more in (("near", 0), ("far", settings["offset"])):
-        quantities = Dataset(dataset.source, ink + more, ["ink"], dataset.name, "regression")
+        quantities = Dataset(dataset.source, ink + more, ["ink"], dataset.name, kind="regression")
         learning, test = quantities.split(settings["validation"], seed)
         place = {id: row for row, id in enumerate(quantities.ids)}
         rows = [np.array([place[id] for id in part.ids]) for part in (learning, test)]

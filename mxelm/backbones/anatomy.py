@@ -81,7 +81,7 @@ def costs(symbol: mx.sym.Symbol, input_shape: Sequence[int], arg_params: Mapping
 
     cost: multiplications and additions of the layer, counted together as one where they come in pairs; share: of all.
     """
-    found, shapes = inner_shapes(symbol, input_shape, arg_params)
+    found, shapes = inner_shapes(symbol, input_shape, arg_params=arg_params)
     names = entry_names(symbol)
     rows = [{"name": names[i, k], "shape": list(shapes[i, k][1:]), "cost": _cost(node, shapes, i) if k == 0 else 0}
             for i, k in names if (node := found[i]).op != "null"]

@@ -32,8 +32,8 @@ class Backbone:
     """
 
     def __init__(self, name: str, symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray],
-                 aux_params: dict[str, mx.nd.NDArray], preprocessing: Preprocessing, cut: str | None = "flatten_output",
-                 classes: Sequence[str] | None = None, source: dict | None = None,
+                 aux_params: dict[str, mx.nd.NDArray], preprocessing: Preprocessing, *,
+                 cut: str | None = "flatten_output", classes: Sequence[str] | None = None, source: dict | None = None,
                  ctx: str | mx.Context = "cpu") -> None:
         self.name = name
         self.symbol = symbol
@@ -46,7 +46,7 @@ class Backbone:
         self.ctx = context(ctx)
         features = cut_at(symbol, cut) if cut is not None else _own_output(symbol, self.classes, preprocessing.shape,
                                                                            arg_params)
-        check_parameters(features, arg_params, aux_params, preprocessing.shape, name)
+        check_parameters(features, arg_params, aux_params, preprocessing.shape, where=name)
         warn_of_extra(symbol, arg_params, aux_params, name)
         self.features, self.n_features = _flat(features, preprocessing.shape, arg_params)
         self.place = None  # of a network read from a checkpoint: dict of prefix, a path or a known name, and epoch
@@ -143,17 +143,17 @@ def _own_output(symbol, classes, input_shape, arg_params):
     outputs = [without_loss(output) for output in symbol]
     if len(outputs) == 1:
         return outputs[0]
-    _, shapes = infer_shapes(mx.sym.Group(outputs), input_shape, arg_params)
+    _, shapes = infer_shapes(mx.sym.Group(outputs), input_shape, arg_params=arg_params)
     fitting = [output for output, shape in zip(outputs, shapes) if shape == (1, len(classes or ()))]
     return fitting[0] if len(fitting) == 1 else symbol
 
 
 def _flat(features, input_shape, arg_params):
-    _, outputs = infer_shapes(features, input_shape, arg_params)
+    _, outputs = infer_shapes(features, input_shape, arg_params=arg_params)
     if len(outputs) != 1:
         raise InputError(f"the features must be one output, the network has {len(outputs)} "
                          f"({', '.join(features.list_outputs())}): cut it at one of them")
-    twice = infer_shapes(features, input_shape, arg_params, batch=2)[1]
+    twice = infer_shapes(features, input_shape, arg_params=arg_params, batch=2)[1]
     if [shape[0] for shape in (*outputs, *twice)] != [1, 2]:
         raise InputError(f"the features must be a row an image, {features.list_outputs()[0]} has the shapes "
                          f"{outputs[0]} for one and {twice[0]} for two: cut the network at another output")

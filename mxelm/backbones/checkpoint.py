@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 1 << 24  # of a file of class names
 
 
-def load_checkpoint(prefix: str | os.PathLike, epoch: int | None = None,
+def load_checkpoint(prefix: str | os.PathLike, *, epoch: int | None = None,
                     input_shape: tuple[int, int, int] | None = None,
                     pooling_convention: Literal["valid", "full"] | None = None
                     ) -> tuple[mx.sym.Symbol, dict, dict, dict]:
@@ -30,10 +30,10 @@ def load_checkpoint(prefix: str | os.PathLike, epoch: int | None = None,
     The sidecar is {} where there is no PREFIX.json; all three files are held against its hashes. Raises FileError
     naming the bad file.
     """
-    return unpacked(stored.read(prefix, epoch), input_shape, pooling_convention)
+    return unpacked(stored.read(prefix, epoch), input_shape=input_shape, pooling_convention=pooling_convention)
 
 
-def unpacked(found: Stored, input_shape: tuple[int, int, int] | None = None,
+def unpacked(found: Stored, *, input_shape: tuple[int, int, int] | None = None,
              pooling_convention: Literal["valid", "full"] | None = None,
              cut: str | None = None) -> tuple[mx.sym.Symbol, dict, dict, dict]:
     """What `load_checkpoint` gives, of a mxelm.backbones.stored.Stored; all of the network that `cut` needs."""
@@ -42,8 +42,9 @@ def unpacked(found: Stored, input_shape: tuple[int, int, int] | None = None,
         input_shape = preprocessing_of(found).shape
     arg_arrays, aux_arrays = params_file.read_params(found.files["params"].path, found.content("params"))
     if found.content("symbol") is not None:
-        symbol = symbol_file.load_symbol(symbol_path, arg_arrays, input_shape, pooling_convention,
-                                         found.content("symbol"), cut)
+        symbol = symbol_file.load_symbol(symbol_path, arg_arrays, input_shape=input_shape,
+                                         pooling_convention=pooling_convention,
+                                         content=found.content("symbol"), cut=cut)
     elif inception21k.owns((*arg_arrays, *aux_arrays)):
         symbol = inception21k.symbol(len(arg_arrays["fc1_weight"]))
         sidecar = {**inception21k.sidecar(symbol_path.parent), **sidecar}
@@ -53,7 +54,7 @@ def unpacked(found: Stored, input_shape: tuple[int, int, int] | None = None,
 
 
 def save_checkpoint(prefix: str | os.PathLike, symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray],
-                    aux_params: dict[str, mx.nd.NDArray], sidecar: dict, epoch: int = 0) -> None:
+                    aux_params: dict[str, mx.nd.NDArray], sidecar: dict, *, epoch: int = 0) -> None:
     """Write a checkpoint, or replace one as a whole: a killed process leaves the old one or the new one.
 
     arg_params, aux_params: dicts of name -> NumPy array or NDArray, stored as float32.
@@ -64,9 +65,10 @@ def save_checkpoint(prefix: str | os.PathLike, symbol: mx.sym.Symbol, arg_params
     prefix = Path(prefix)
     arg_params, aux_params = _float32(arg_params), _float32(aux_params)
     if sidecar.get("input_shape"):
-        check_parameters(symbol, arg_params, aux_params, sidecar["input_shape"], prefix.name)
+        check_parameters(symbol, arg_params, aux_params, sidecar["input_shape"], where=prefix.name)
     stored.write(prefix, epoch, sidecar, lambda path: path.write_text(symbol.tojson(), encoding="utf-8"),
-                 lambda path: params_file.write_params(path, arg_params, aux_params, f"{prefix}-{epoch:04d}.params"))
+                 lambda path: params_file.write_params(path, arg_params, aux_params,
+                                                       shown=f"{prefix}-{epoch:04d}.params"))
 
 
 def preprocessing_of(found: Stored) -> Preprocessing:

@@ -21,7 +21,7 @@ from mxelm.runtime import mx
 _CIFAR = {"mean": (125.307, 122.961, 113.8575), "scale": (1 / 51.5865, 1 / 50.847, 1 / 51.255)}
 
 
-def from_block(block: mx.gluon.HybridBlock, preprocessing: Preprocessing, cut: str | None = None,
+def from_block(block: mx.gluon.HybridBlock, preprocessing: Preprocessing, *, cut: str | None = None,
                classes: Sequence[str] | None = None, name: str | None = None,
                ctx: str | mx.Context = "cpu") -> Backbone:
     """Any initialised gluon.HybridBlock as a Backbone, with a copy of its parameters as they are now.
@@ -32,11 +32,12 @@ def from_block(block: mx.gluon.HybridBlock, preprocessing: Preprocessing, cut: s
     name = name or block.name
     symbol, arg_params, aux_params = _trace(block, preprocessing.shape, name)
     source = {"model": f"{type(block).__module__}.{type(block).__name__}"}
-    return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut, classes, source, ctx)
+    return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut=cut, classes=classes, source=source,
+                    ctx=ctx)
 
 
-def zoo(name: str, pretrained: bool = False, preprocessing: Preprocessing | None = None, ctx: str | mx.Context = "cpu",
-        cut: str | None = None, **kwargs: Any) -> Backbone:
+def zoo(name: str, *, pretrained: bool = False, preprocessing: Preprocessing | None = None,
+        ctx: str | mx.Context = "cpu", cut: str | None = None, **kwargs: Any) -> Backbone:
     """A classifier of GluonCV's model zoo ("resnet18_v1", "cifar_resnet20_v1", ...) as a Backbone.
 
     pretrained: fetch GluonCV's weights (or find them in `root`, ~/.mxnet/models); False initialises at random
@@ -56,8 +57,8 @@ def zoo(name: str, pretrained: bool = False, preprocessing: Preprocessing | None
     symbol, arg_params, aux_params = _trace(block, preprocessing.shape, name)
     classes = getattr(block, "classes", None) if pretrained else None
     source = {"model": f"gluoncv.model_zoo {name}", "pretrained": bool(pretrained)}
-    return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut or _classifier_input(symbol, name),
-                    classes, source, ctx)
+    return Backbone(name, symbol, arg_params, aux_params, preprocessing, cut=cut or _classifier_input(symbol, name),
+                    classes=classes, source=source, ctx=ctx)
 
 
 def as_block(backbone: Backbone) -> mx.gluon.SymbolBlock:

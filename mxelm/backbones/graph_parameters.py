@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def infer_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, int, int],
-                 arg_params: dict[str, mx.nd.NDArray] | None = None,
+                 *, arg_params: dict[str, mx.nd.NDArray] | None = None,
                  batch: int = 1) -> tuple[dict[str, tuple], list[tuple]]:
     """Shapes of a graph's variables for `batch` inputs (channels, height, width): dict of name -> shape; the outputs'.
 
@@ -28,7 +28,7 @@ def infer_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, int, int],
     Raises InputError when the layers do not fit together at this input, for batches of one and of two.
     """
     for n in (1, 2):  # MXNet itself finds nothing wrong with a Reshape to a fixed number of images, and crashes
-        found, shapes = inner_shapes(symbol, input_shape, arg_params, n)
+        found, shapes = inner_shapes(symbol, input_shape, arg_params=arg_params, batch=n)
         for i, node in enumerate(found):
             if node.op in _RESHAPES and math.prod(shapes[i, 0]) != math.prod(shapes[node.inputs[0]]):
                 raise InputError(f"the network does not fit batches of {n}: its {node.name} makes "
@@ -41,7 +41,7 @@ def infer_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, int, int],
 
 
 def inner_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, int, int],
-                 arg_params: dict[str, mx.nd.NDArray] | None = None, batch: int = 1) -> tuple[list, dict]:
+                 *, arg_params: dict[str, mx.nd.NDArray] | None = None, batch: int = 1) -> tuple[list, dict]:
     """All that a graph computes: ([mxelm.graphs.Node], dict of (node, output) -> shape), for `batch` inputs."""
     internals = symbol.get_internals()
     found, entries = nodes(internals)
@@ -69,7 +69,7 @@ def _complete(found):
 
 
 def check_parameters(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray], aux_params: dict[str, mx.nd.NDArray],
-                     input_shape: tuple[int, int, int], where: str = "the network") -> None:
+                     input_shape: tuple[int, int, int], *, where: str = "the network") -> None:
     """Raise InputError that names the first parameter of `symbol` that is missing, misshapen or not finite.
 
     where: what the message calls the parameters' place (a file's prefix or a network's name).
@@ -81,7 +81,7 @@ def check_parameters(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray]
     if missing:
         raise InputError(f"{where} misses the parameter {missing[0]} ({len(missing)} missing): the .params file is "
                          "not the one of this network")
-    shapes, _ = infer_shapes(symbol, input_shape, arg_params)
+    shapes, _ = infer_shapes(symbol, input_shape, arg_params=arg_params)
     misfits = find_misfits(shapes, {**arg_params, **aux_params}, input_shape)
     if misfits:
         raise InputError(f"{where}: {misfits[0]}")

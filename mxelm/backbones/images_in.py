@@ -47,7 +47,7 @@ def _image_input(symbol, arg_params, where):
 def fits(symbol: mx.sym.Symbol, arg_params: Mapping, input_shape: Sequence[int]) -> bool:
     """Whether the layers fit together at an input of this shape (channels, height, width), and to these parameters."""
     try:
-        shapes, _ = infer_shapes(symbol, input_shape, arg_params)
+        shapes, _ = infer_shapes(symbol, input_shape, arg_params=arg_params)
     except InputError:
         return False
     return all(tuple(array.shape) == tuple(shapes[name]) for name, array in arg_params.items() if name in shapes)

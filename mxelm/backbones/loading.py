@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
-def load(prefix: str | os.PathLike, epoch: int | None = None, cut: str | None = "flatten_output",
+def load(prefix: str | os.PathLike, *, epoch: int | None = None, cut: str | None = "flatten_output",
          preprocessing: Preprocessing | None = None, ctx: str | mx.Context = "cpu",
          pooling_convention: Literal["valid", "full"] | None = None) -> Backbone:
     """Load a checkpoint as a Backbone.
@@ -35,15 +35,16 @@ def load(prefix: str | os.PathLike, epoch: int | None = None, cut: str | None = 
     prefix = resolve(prefix)
     shape = preprocessing.shape if preprocessing is not None else None
     found = stored.read(prefix, epoch)
-    symbol, arg_params, aux_params, sidecar = unpacked(found, shape, pooling_convention, cut)
+    symbol, arg_params, aux_params, sidecar = unpacked(found, input_shape=shape,
+                                                       pooling_convention=pooling_convention, cut=cut)
     if preprocessing is None:
         if "input_shape" not in sidecar:
             raise InputError(f"there is no {prefix}.json that tells the network's preprocessing: write that file, or "
                              "give preprocessing=Preprocessing(size, ...) (--preprocessing JSON)")
         preprocessing = preprocessing_of(found._replace(sidecar=sidecar))
     symbol = images_in(symbol, arg_params, preprocessing.shape, prefix)
-    made = Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut,
-                    classes_of(found._replace(sidecar=sidecar)), sidecar, ctx)
+    made = Backbone(Path(prefix).name, symbol, arg_params, aux_params, preprocessing, cut=cut,
+                    classes=classes_of(found._replace(sidecar=sidecar)), source=sidecar, ctx=ctx)
     made.place = place
     if cut is None and made.classes is not None and len(made.classes) != made.n_features:
         raise InputError(f"{prefix}.json names {len(made.classes)} classes, the network has {made.n_features} outputs: "

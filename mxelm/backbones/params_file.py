@@ -66,7 +66,7 @@ def read_params(path: str | os.PathLike,
 
 
 def write_params(path: str | os.PathLike, arg_params: dict[str, mx.nd.NDArray], aux_params: dict[str, mx.nd.NDArray],
-                 shown: str | os.PathLike | None = None) -> None:
+                 *, shown: str | os.PathLike | None = None) -> None:
     """Write dicts of name -> NDArray as a .params file to a writer's temporary `path`, and read it back.
 
     shown: the file's place to be, for messages. Raises FileError when it does not come out whole.

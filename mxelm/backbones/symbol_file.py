@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_symbol(path: str | os.PathLike, arg_params: dict[str, mx.nd.NDArray],
-                input_shape: tuple[int, int, int] | None = None,
+                *, input_shape: tuple[int, int, int] | None = None,
                 pooling_convention: Literal["valid", "full"] | None = None, content: bytes | None = None,
                 cut: str | None = None) -> mx.sym.Symbol:
     """Load PREFIX-symbol.json of any age as a Symbol.

@@ -56,6 +56,6 @@ def _check(report, symbol, arg_params, aux_params, found):
         report["notes"].append("there is no PREFIX.json with an input_shape: the shapes are not checked")
         return
     shape = preprocessing_of(found).shape
-    shapes, outputs = infer_shapes(symbol, shape, arg_params)
+    shapes, outputs = infer_shapes(symbol, shape, arg_params=arg_params)
     report["outputs"] = {name: list(shape[1:]) for name, shape in zip(symbol.list_outputs(), outputs)}
     report["problems"] += find_misfits(shapes, arrays, shape)

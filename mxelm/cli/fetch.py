@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> dict:
         prefix = fetch(args.name, args.folder, progress=options.progress(args))
         return {"prefix": prefix, "licence": weights[args.name]["licence"], "source": weights[args.name]["source"]}
     if args.name in sets:
-        return {"folder": str(data.find(args.name, args.folder, download=True, progress=options.progress(args)))}
+        return {"folder": str(data.find(args.name, root=args.folder, download=True, progress=options.progress(args)))}
     raise InputError(f"{args.name!r} is not known: the weights are {', '.join(weights)}, the data sets "
                      f"{', '.join(sets)}")
 

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> dict:
         l2, size = choice.l2, choice.n_neurons
     beta, intercept = state.solve(l2, size)
     origin = state.origin
-    fused.Predictor.of(backbone, origin.projection, beta, origin.classes, origin.kind,
-                       {"l2": l2, "n_samples": state.n_samples}, intercept).save(args.out)
+    fused.Predictor.of(backbone, origin.projection, beta, origin.classes, kind=origin.kind,
+                       details={"l2": l2, "n_samples": state.n_samples}, intercept=intercept).save(args.out)
     if choice and args.picture:
         from mxelm.fused.selection import CRITERIA
         from mxelm.reporting.plots import grid_heatmap

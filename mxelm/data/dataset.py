@@ -31,7 +31,7 @@ class Dataset:
     """
 
     def __init__(self, source: Source, targets: np.ndarray, classes: Sequence[str], name: str,
-                 kind: Literal["classes", "multilabel", "regression"] = "classes",
+                 *, kind: Literal["classes", "multilabel", "regression"] = "classes",
                  positions: np.ndarray | None = None) -> None:
         self.source = source
         self.classes = [unicodedata.normalize("NFC", str(c)) for c in classes]
@@ -154,20 +154,22 @@ class Dataset:
             others.append(members[n:] if rest is None else members[n:n + rest])
         return self.take(np.sort(np.concatenate(chosen))), self.take(np.sort(np.concatenate(others)))
 
-    def module_iter(self, batch: int, preprocessing: Preprocessing, shuffle: int | None = None, skip_bad: bool = False,
-                    start: int = 0, labels: bool = True, workers: int = 2) -> ModuleIter:
+    def module_iter(self, batch: int, preprocessing: Preprocessing, *, shuffle: int | None = None,
+                    skip_bad: bool = False, start: int = 0, labels: bool = True, workers: int = 2) -> ModuleIter:
         """A ModuleIter (`mx.io.DataIter`) over these samples; see mxelm.data.iterators."""
         from mxelm.data.iterators import ModuleIter
-        return ModuleIter(self, batch, preprocessing, shuffle, skip_bad, start, labels, workers)
+        return ModuleIter(self, batch, preprocessing, shuffle=shuffle, skip_bad=skip_bad, start=start, labels=labels,
+                          workers=workers)
 
-    def gluon_loader(self, batch: int, preprocessing: Preprocessing, shuffle: int | None = None,
+    def gluon_loader(self, batch: int, preprocessing: Preprocessing, *, shuffle: int | None = None,
                      augment: Callable | None = None, skip_bad: bool = False, workers: int = 2) -> GluonLoader:
         """A GluonLoader, (x, y) batches for a Gluon loop, over these samples; see mxelm.data.iterators."""
         from mxelm.data.iterators import GluonLoader
-        return GluonLoader(self, batch, preprocessing, shuffle, augment, skip_bad, workers)
+        return GluonLoader(self, batch, preprocessing, shuffle=shuffle, augment=augment, skip_bad=skip_bad,
+                           workers=workers)
 
     def _with(self, positions, targets, classes):
-        return Dataset(self.source, targets, classes, self.name, self.kind, positions)
+        return Dataset(self.source, targets, classes, self.name, kind=self.kind, positions=positions)
 
     def _groups(self):
         """Indices of each class's samples; one group of all samples for the other kinds."""

@@ -15,7 +15,7 @@ from mxelm.files import file_hash, make_folder, write_text
 logger = logging.getLogger(__name__)
 
 
-def find(name: str, root: str | os.PathLike | None = None, download: bool = False, progress: bool = False) -> Path:
+def find(name: str, *, root: str | os.PathLike | None = None, download: bool = False, progress: bool = False) -> Path:
     """The folder in which the known set `name` lies; fetched when it is nowhere and `download` is set.
 
     Looked for in `root`, the folders of MXELM_DATA and the cache, in this order; downloads go to `root` or the cache.

@@ -23,7 +23,7 @@ _SYSTEMS = re.compile(  # what systems leave in folders: hidden files, thumbnail
 logger = logging.getLogger(__name__)
 
 
-def read(folder: str | os.PathLike, name: str | None = None, leave_out: Sequence[str] = (), suffix: str = "",
+def read(folder: str | os.PathLike, *, name: str | None = None, leave_out: Sequence[str] = (), suffix: str = "",
          prefix: str | os.PathLike = "") -> Dataset:
     """The images below `folder` as a Dataset: classes and files in natural order, what systems leave there ignored.
 

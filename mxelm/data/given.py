@@ -47,7 +47,7 @@ def with_quantities(images: np.ndarray | Sequence[np.ndarray] | Dataset,
     y = check_array(_given(images, y), ensure_2d=False, dtype=np.float64, input_name="y")
     columns = y.reshape(len(y), -1)
     return Dataset(source_of(images), columns, [f"y{i}" for i in range(columns.shape[1])], "images",
-                   "regression"), y.shape[1:]
+                   kind="regression"), y.shape[1:]
 
 
 def without_targets(images: np.ndarray | Sequence[np.ndarray] | Dataset) -> Dataset:

@@ -24,7 +24,7 @@ _LARGEST_RATIO = 1100  # of what is unpacked to what was packed, by gzip at its 
 _UNSIGNED_BYTE = 0x08  # the third byte of the magic number; the fourth is the number of dimensions
 
 
-def read(folder: str | os.PathLike, split: str = "train", name: str | None = None,
+def read(folder: str | os.PathLike, *, split: str = "train", name: str | None = None,
          classes: Sequence[str] | None = None) -> Dataset:
     """The "train" or "test" images of an idx set, grey, as a Dataset.
 

@@ -80,7 +80,7 @@ class GluonLoader(_Iterator):
     `len()` is the number of batches.
     """
 
-    def __init__(self, dataset: Dataset, batch: int, preprocessing: Preprocessing, shuffle: int | None = None,
+    def __init__(self, dataset: Dataset, batch: int, preprocessing: Preprocessing, *, shuffle: int | None = None,
                  augment: Callable | None = None, skip_bad: bool = False, workers: int = 2) -> None:
         self._passes = _Passes(Pipeline(dataset, batch, preprocessing, augment, skip_bad, workers), shuffle)
 
@@ -125,7 +125,7 @@ class ModuleIter(_Iterator, mx.io.DataIter):
     labels: False for a Module with label_names=None, which takes a short batch only when it has no label.
     """
 
-    def __init__(self, dataset: Dataset, batch: int, preprocessing: Preprocessing, shuffle: int | None = None,
+    def __init__(self, dataset: Dataset, batch: int, preprocessing: Preprocessing, *, shuffle: int | None = None,
                  skip_bad: bool = False, start: int = 0, labels: bool = True, workers: int = 2) -> None:
         super().__init__(batch)
         self._passes = _Passes(Pipeline(dataset, batch, preprocessing, None, skip_bad, workers), shuffle)

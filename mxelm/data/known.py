@@ -50,16 +50,18 @@ def _idx_set(title, name, classes, bases, md5):
 
 def _read_caltech101(folder, background=True):
     leave_out = () if background else ("BACKGROUND_Google",)
-    return folders.read(folder, "caltech101", leave_out, ".jpg")  # the archive has a stray file without ending
+    # the archive has a stray file without ending
+    return folders.read(folder, name="caltech101", leave_out=leave_out, suffix=".jpg")
 
 
 def _read_caltech256(folder, background=True):
     leave_out = () if background else ("257.clutter",)
-    return folders.read(folder, "caltech256", leave_out, ".jpg", prefix=r"\d+\.")  # it has stray files, too
+    # it has stray files, too
+    return folders.read(folder, name="caltech256", leave_out=leave_out, suffix=".jpg", prefix=r"\d+\.")
 
 
 def _read_stanford_dogs(folder):
-    return folders.read(folder, "stanford_dogs", suffix=".jpg", prefix=r"n\d+-")
+    return folders.read(folder, name="stanford_dogs", suffix=".jpg", prefix=r"n\d+-")
 
 
 _CIFAR_FILES = tuple(name for batches in cifar.BATCHES.values() for name in batches)

@@ -39,8 +39,8 @@ def read(path: Union[str, os.PathLike], root: Optional[Union[str, os.PathLike]] 
     ids = [_found(root, row[image]) for row in rows]
     _refuse_unusable(path, lines, ids)
     targets, classes, kind = interpret([[row[j] for j in targets] for row in rows], [names[j] for j in targets],
-                                       lambda row: f"{path}, line {lines[row]}", kind)
-    return Dataset(FileSource(root, ids), targets, classes, path.stem, kind)
+                                       lambda row: f"{path}, line {lines[row]}", kind=kind)
+    return Dataset(FileSource(root, ids), targets, classes, path.stem, kind=kind)
 
 
 def _read_csv(path):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _OPTIONS = ("split", "background", "kind", "spectrum")
 
 
-def load(name: str, root: str | os.PathLike | None = None, download: bool = False, progress: bool = False,
+def load(name: str, *, root: str | os.PathLike | None = None, download: bool = False, progress: bool = False,
          **options: Any) -> Dataset:
     """The image set `name` as a Dataset.
 
@@ -37,7 +37,9 @@ def load(name: str, root: str | os.PathLike | None = None, download: bool = Fals
     if name in KNOWN:
         read = KNOWN[name].read
         _refuse_unknown_options(name, read, options)
-        return read(find(name, root, download, progress), **options) if KNOWN[name].layouts else read(**options)
+        if not KNOWN[name].layouts:
+            return read(**options)
+        return read(find(name, root=root, download=download, progress=progress), **options)
     if name.endswith((".csv", ".lst")):
         path, read = Path(name), listed.read
         options.setdefault("root", root)

@@ -51,8 +51,8 @@ def read(path: str | os.PathLike, kind: Literal["classes", "multilabel", "regres
     if len({len(row) for row in labels}) != 1:
         raise FileError(f"{path} has records with different numbers of labels")
     names = [f"label_{i}" for i in range(len(labels[0]))]
-    targets, classes, kind = interpret(labels, names, lambda row: source.place(rows[row]), kind)
-    return Dataset(source, targets, classes, source.path.stem, kind, rows)
+    targets, classes, kind = interpret(labels, names, lambda row: source.place(rows[row]), kind=kind)
+    return Dataset(source, targets, classes, source.path.stem, kind=kind, positions=rows)
 
 
 class RecordSource:

@@ -14,7 +14,7 @@ from mxelm.errors import InputError
 
 
 def interpret(rows: Sequence[Sequence[Union[str, float]]], names: Sequence[str], place: Callable[[int], str],
-              kind: Optional[str] = None) -> tuple:
+              *, kind: Optional[str] = None) -> tuple:
     """(targets, classes, kind) of a Dataset from a table of cells.
 
     rows: one a sample, each with a cell a column, text or number. names: the columns. place: where row i was read, for

@@ -72,7 +72,7 @@ def load(folder: str | os.PathLike, *, ctx: str = "cpu", interface: Literal["sym
             parts.append(part)
             heads.append(head)
         thresholds = [_from_json(entry["threshold"]) for entry in content["segments"]]
-        backbone = Backbone(content["network"], joined(parts), arrays, aux, Preprocessing.from_json(content), None,
+        backbone = Backbone(content["network"], joined(parts), arrays, aux, Preprocessing.from_json(content), cut=None,
                             ctx=ctx)
         chain = Chain(backbone, [entry["exit"] for entry in content["segments"][:-1]], interface=interface)
         return Cascade(chain, heads, thresholds, content["classes"], confidence=content["confidence"])

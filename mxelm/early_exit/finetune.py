@@ -41,7 +41,7 @@ class HeadsOnAllExits(mx.gluon.HybridBlock):
         values = {name: parameter.data().copy() for name, parameter in self.body.collect_params().items()}
         old = self.backbone
         aux = {name: values.pop(name) for name in old.features.list_auxiliary_states()}
-        return Backbone(old.name, old.features, values, aux, old.preprocessing, None, ctx=old.ctx,
+        return Backbone(old.name, old.features, values, aux, old.preprocessing, cut=None, ctx=old.ctx,
                         source={**old.source, "trained": "with a linear head on every exit"})
 
 

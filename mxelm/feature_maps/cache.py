@@ -170,7 +170,7 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
 def network_identity(chain: Chain) -> dict:
     """SHA-256 of the graph and of the parameters up to each layer: what maps are a function of, and nothing beyond."""
     whole = chain.backbone
-    return {layer: Backbone(whole.name, whole.features, *whole.feature_params(), whole.preprocessing, layer,
+    return {layer: Backbone(whole.name, whole.features, *whole.feature_params(), whole.preprocessing, cut=layer,
                             ctx=whole.ctx).digest for layer in chain.exits[:-1]}
 
 

@@ -65,7 +65,7 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(self, network: mx.gluon.HybridBlock | Backbone | str | os.PathLike, layers: Sequence[str],
-                 preprocessing: Preprocessing | None = None, budget: float = 0.005,
+                 *, preprocessing: Preprocessing | None = None, budget: float = 0.005,
                  rule: Literal["paper", "conformal", "pac"] = "conformal", validation: float = 0.25,
                  search: Literal["blas", "hnsw"] = "blas", batch: int = 32, must_pay: bool = True,
                  random_state: int = 0) -> None:

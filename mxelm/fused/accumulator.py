@@ -32,10 +32,10 @@ class PaperAccumulator:
     """
 
     def __init__(self, bind: Callable, backbone: Backbone, projection: Projection, n_outputs: int, batch: int,
-                 intercept: bool = False) -> None:
+                 *, intercept: bool = False) -> None:
         if intercept:
             raise InputError("the printed method knows no intercept: use method blas")
-        self.model = bind(backbone, projection, batch, n_outputs)
+        self.model = bind(backbone, projection, batch, n_outputs=n_outputs)
         shape = (projection.n_neurons, projection.n_neurons)
         self.HtH = mx.nd.zeros(shape, ctx=backbone.ctx)
         self.HtY = mx.nd.zeros((projection.n_neurons, n_outputs), ctx=backbone.ctx)
@@ -70,7 +70,7 @@ class BlasAccumulator:
     """
 
     def __init__(self, bind: Callable, backbone: Backbone, projection: Projection, n_outputs: int, batch: int,
-                 intercept: bool = False) -> None:
+                 *, intercept: bool = False) -> None:
         self.model = bind(backbone, projection, batch)
         self.intercept = intercept
         self.sums = Gram(projection.n_neurons + intercept, n_outputs, threads=1)
@@ -137,7 +137,8 @@ class FusedAccumulator:
             raise InputError(f"W takes {projection.n_features} features, {backbone.name} gives {backbone.n_features}")
         self.projection, self.n_outputs, self.n_samples, self.yty = projection, n_outputs, 0, 0.0
         self._shape = backbone.preprocessing.shape
-        self._sums = METHODS[method](INTERFACES[interface], apart(backbone), projection, n_outputs, batch, intercept)
+        self._sums = METHODS[method](INTERFACES[interface], apart(backbone), projection, n_outputs, batch,
+                                     intercept=intercept)
 
     def update(self, data: np.ndarray | mx.nd.NDArray, y: np.ndarray | mx.nd.NDArray,
                weight: np.ndarray | None = None) -> None:

@@ -78,8 +78,8 @@ class Exchange:
         return [int(np.flatnonzero(row)[-1]) + _LOWEST if row.any() else 0 for row in self.get(name)]
 
 
-def accumulate_shard(exchange: Exchange, backbone: Backbone, dataset: Dataset, projection: Projection, i: int,
-                     folder: str | os.PathLike, **options: Any) -> tuple[ELMState, list]:
+def accumulate_shard(exchange: Exchange, backbone: Backbone, dataset: Dataset, projection: Projection, *,
+                     i: int, folder: str | os.PathLike, **options: Any) -> tuple[ELMState, list]:
     """(state, skipped) of shard i (from 1) of `dataset`, kept in `folder`; returned at once where it is there.
 
     options: of `accumulate`.
@@ -162,8 +162,8 @@ def _work(job):
     given = job["backbone"].pop("preprocessing")
     preprocessing = None if given is None else Preprocessing.from_json(given)
     dataset, backbone = data.load(**job["data"]), backbones.load(**job["backbone"], preprocessing=preprocessing)
-    state, skipped = accumulate_shard(exchange, backbone, dataset, Projection.from_json(job["projection"]), i,
-                                      job["folder"], **job["options"])
+    state, skipped = accumulate_shard(exchange, backbone, dataset, Projection.from_json(job["projection"]), i=i,
+                                      folder=job["folder"], **job["options"])
     print(json.dumps({"n_samples": state.n_samples, "skipped": skipped}), flush=True)
     total = add_up(exchange, state, i, len(dataset))
     if total is not None:

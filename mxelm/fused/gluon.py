@@ -57,7 +57,7 @@ class HiddenLayer(mx.gluon.HybridBlock):
         symbol = self.trace()
         values = {name: parameter.list_data()[0] for name, parameter in self.collect_params().items()}
         aux_params = {name: values.pop(name) for name in symbol.list_auxiliary_states()}
-        save_checkpoint(path, symbol, values, aux_params, {}, epoch)
+        save_checkpoint(path, symbol, values, aux_params, {}, epoch=epoch)
 
 
 class FusedELM(HiddenLayer):
@@ -109,7 +109,7 @@ class GluonModel:
         return self._outputs
 
 
-def bind_gluon(backbone: Backbone, projection: Projection, batch: int, n_outputs: int | None = None) -> GluonModel:
+def bind_gluon(backbone: Backbone, projection: Projection, batch: int, *, n_outputs: int | None = None) -> GluonModel:
     """A GluonModel of H, or of the printed graph where n_outputs (columns of Y) is given."""
     layer = HiddenLayer if n_outputs is None else FusedELM
     shapes = [(batch, *backbone.preprocessing.shape)] + ([] if n_outputs is None else [(batch, n_outputs)])

@@ -30,12 +30,12 @@ def about(A: np.ndarray, B: np.ndarray, yty: float, h: np.ndarray,
 
 
 def solve_with_intercept(A: np.ndarray, B: np.ndarray, l2: float,
-                         n_neurons: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+                         *, n_neurons: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(beta (n_neurons, n_outputs), intercept (n_outputs,)) of the model that l2 shrinks towards the mean of Y.
 
     A: [H, 1]ᵀ[H, 1], float64 (L + 1, L + 1). B: [H, 1]ᵀY, (L + 1, n_outputs).
     """
     h, y = means(A, B)
     HtH, HtY, _ = about(A, B, 0.0, h, y)
-    beta = solve(HtH, HtY, l2, n_neurons)
+    beta = solve(HtH, HtY, l2, n_neurons=n_neurons)
     return beta, y - h[:len(beta)] @ beta

@@ -84,7 +84,8 @@ def fit(backbone: Backbone, dataset: Dataset, *, n_neurons: int = 4096, l2: floa
         temperature = fit_temperature(H[:, :len(beta)] @ beta, held_out.targets)
     beta, intercept = state.solve(l2, size)
     details = {"l2": l2, "n_samples": state.n_samples, "method": method, "temperature": temperature}
-    predictor = Predictor.of(backbone, projection, beta, dataset.classes, dataset.kind, details, intercept)
+    predictor = Predictor.of(backbone, projection, beta, dataset.classes, kind=dataset.kind, details=details,
+                             intercept=intercept)
     return Fit(predictor, selection, state, skipped, 4 * state.n_samples * backbone.n_features, H.nbytes)
 
 

@@ -51,7 +51,7 @@ class Predictor:
 
     @classmethod
     def of(cls, backbone: Backbone, projection: Projection, beta: np.ndarray, classes: Sequence[str],
-           kind: Literal["classes", "multilabel", "regression"] = "classes", details: dict | None = None,
+           *, kind: Literal["classes", "multilabel", "regression"] = "classes", details: dict | None = None,
            intercept: np.ndarray | None = None) -> Predictor:
         """The predictor of a solved beta, float64 (n_neurons, n_outputs), with the leading n_neurons rows of W.
 
@@ -61,7 +61,7 @@ class Predictor:
         if kind == "classes" and n_outputs < 2:
             raise InputError(f"{classes[0]} is the only class: there is nothing to tell apart")
         backbone = apart(backbone)
-        symbol = predictor(backbone.features, n_neurons, n_outputs, intercept is not None)
+        symbol = predictor(backbone.features, n_neurons, n_outputs, intercept=intercept is not None)
         arg_params, aux_params = backbone.feature_params()
         arg_params = {**arg_params, "W": mx.nd.array(projection.W[:n_neurons]),
                       "beta": mx.nd.array(np.ascontiguousarray(beta.T), dtype="float32")}

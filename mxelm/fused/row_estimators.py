@@ -94,7 +94,7 @@ class ELMClassifier(ClassifierMixin, _ELM):
     Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.row_elm).
     """
 
-    def __init__(self, n_neurons: int = 1000, l2: float = 1.0, scale: float | None = None,
+    def __init__(self, *, n_neurons: int = 1000, l2: float = 1.0, scale: float | None = None,
                  random_state: int | np.random.RandomState | None = None,
                  class_weight: dict | Literal["balanced"] | None = None) -> None:
         super().__init__(n_neurons, l2, scale, random_state)

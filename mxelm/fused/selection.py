@@ -86,7 +86,7 @@ def default_sizes(L: int) -> tuple[int, ...]:
 
 
 def select(train: ELMState | Sequence[ELMState], validation: ELMState | tuple[np.ndarray, np.ndarray] | None = None,
-           criterion: Literal["mse", "accuracy", "cv", "gcv"] | None = None, l2s: Sequence[float] = L2_GRID,
+           *, criterion: Literal["mse", "accuracy", "cv", "gcv"] | None = None, l2s: Sequence[float] = L2_GRID,
            sizes: Sequence[int] | None = None, progress: Callable | None = None) -> Selection:
     """Choose l2 and size by the squared error on new samples; ties go to the larger l2, then to fewer neurons.
 

@@ -17,7 +17,7 @@ class IllConditionedWarning(RuntimeWarning):
     """The system is singular to working precision: its solution is one of many; a larger l2 is advised."""
 
 
-def solve(HtH: np.ndarray, HtY: np.ndarray, l2: float, n_neurons: int | None = None) -> np.ndarray:
+def solve(HtH: np.ndarray, HtY: np.ndarray, l2: float, *, n_neurons: int | None = None) -> np.ndarray:
     """beta of (HtH + l2 I) beta = HtY, float64 (n_neurons, n_outputs); the inputs are not changed.
 
     n_neurons: a smaller model, from the leading block of HtH (upper *left*: the paper's "upper right corner" is a

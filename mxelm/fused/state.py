@@ -171,8 +171,8 @@ class ELMState:
         if self.n_samples < 1:
             raise InputError("there is nothing to solve: the state holds no sample")
         if self.intercept:
-            return solve_with_intercept(self.HtH, self.HtY, l2, n_neurons)
-        return solve(self.HtH, self.HtY, l2, n_neurons), None
+            return solve_with_intercept(self.HtH, self.HtY, l2, n_neurons=n_neurons)
+        return solve(self.HtH, self.HtY, l2, n_neurons=n_neurons), None
 
     def whole(self) -> ELMState:
         """The same state with the rows that wait in its matrices."""

@@ -41,7 +41,7 @@ def hidden_layer(features: mx.sym.Symbol, n_neurons: int) -> mx.sym.Symbol:
     return mx.sym.tanh(XW, name="elm_hidden")
 
 
-def predictor(features: mx.sym.Symbol, n_neurons: int, n_outputs: int, intercept: bool = False) -> mx.sym.Symbol:
+def predictor(features: mx.sym.Symbol, n_neurons: int, n_outputs: int, *, intercept: bool = False) -> mx.sym.Symbol:
     """The trained network, image -> scores: beta as one more layer over H, outputs (batch, n_outputs).
 
     FullyConnected rather than dot, since a bare Module must be able to infer beta's shape (n_outputs, n_neurons).
@@ -52,7 +52,8 @@ def predictor(features: mx.sym.Symbol, n_neurons: int, n_outputs: int, intercept
     return mx.sym.FullyConnected(H, weight=mx.sym.Variable("beta"), num_hidden=n_outputs, name="elm", **given)
 
 
-def bind_symbol(backbone: Backbone, projection: Projection, batch: int, n_outputs: int | None = None) -> mx.mod.Module:
+def bind_symbol(backbone: Backbone, projection: Projection, batch: int, *,
+                n_outputs: int | None = None) -> mx.mod.Module:
     """A Module of H, or of the printed graph where n_outputs (columns of Y) is given, W among its parameters.
 
     Source: Arcada, section 3: "fixed hidden matrix W is added to pre-trained model parameter".

@@ -66,8 +66,8 @@ def published_labels(train: Dataset, part: Dataset, classes: Sequence[str] | Seq
     kept = np.flatnonzero(part.targets < len(numbers))
     columns = slice(1, len(numbers) + 1)
     rows = np.eye(train.n_outputs, dtype=np.float32)[train.targets[kept], columns]
-    return Dataset(part.source, rows, part.classes[columns], f"{part.name} as published", "multilabel",
-                   part.positions[kept])
+    return Dataset(part.source, rows, part.classes[columns], f"{part.name} as published", kind="multilabel",
+                   positions=part.positions[kept])
 
 
 def classify_published(network: mx.gluon.HybridBlock, x: mx.nd.NDArray,

@@ -143,7 +143,7 @@ def _sliced(network, cut, preprocessing):
     if isinstance(network, Kernels):
         network = networks.from_kernels(network)
     if isinstance(network, mx.gluon.Block):
-        return from_block(network, preprocessing or networks.PREPROCESSING, output_name(network, cut))
+        return from_block(network, preprocessing or networks.PREPROCESSING, cut=output_name(network, cut))
     if not isinstance(network, (str, os.PathLike)):
         raise InputError("network is a Kernels, a Gluon block, a Backbone or the prefix of a checkpoint, got "
                          f"{type(network).__name__}")

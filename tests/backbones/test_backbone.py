@@ -111,7 +111,7 @@ def test_digest_sees_parameters_and_layers_and_nothing_else(tiny, tiny_checkpoin
 
     def changed(name):
         return Backbone("x", tiny.symbol, {**arg_params, name: arg_params[name] + 1}, tiny.aux_params,
-                        tiny.preprocessing, tiny.cut).digest
+                        tiny.preprocessing, cut=tiny.cut).digest
     assert changed(head) == tiny.digest
     assert changed(first)["params"] != tiny.digest["params"] and changed(first)["symbol"] == tiny.digest["symbol"]
 

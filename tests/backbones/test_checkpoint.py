@@ -47,7 +47,8 @@ def conv_weight(prefix):
 
 def test_round_trip(prefix, tmp_path):
     symbol, arg_params, aux_params, sidecar = load_checkpoint(prefix)
-    save_checkpoint(tmp_path / "copy", symbol, {n: a.asnumpy() for n, a in arg_params.items()}, aux_params, sidecar, 7)
+    arrays = {n: a.asnumpy() for n, a in arg_params.items()}
+    save_checkpoint(tmp_path / "copy", symbol, arrays, aux_params, sidecar, epoch=7)
     again = load_checkpoint(tmp_path / "copy")
     assert again[0].tojson() == symbol.tojson()
     for ours, theirs in zip(again[1:3], (arg_params, aux_params)):
@@ -58,7 +59,7 @@ def test_round_trip(prefix, tmp_path):
 
 
 def test_mxnet_loads_what_was_saved(prefix):
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 0)
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, epoch=0)
     ours = load_checkpoint(prefix)
     assert symbol.list_arguments() == ours[0].list_arguments()
     assert set(arg_params) == set(ours[1]) and set(aux_params) == set(ours[2])
@@ -70,9 +71,9 @@ def test_epochs(prefix):
     Path(f"{prefix}-0012.params").write_bytes(b"damaged")
     with pytest.raises(FileError, match="net-0012.params"):
         load(prefix)  # the highest
-    assert load(prefix, 3).n_features == load(prefix, 0).n_features
+    assert load(prefix, epoch=3).n_features == load(prefix, epoch=0).n_features
     with pytest.raises(FileError, match=r"0005.params.*\[0, 3, 12\]"):
-        load(prefix, 5)
+        load(prefix, epoch=5)
 
 
 @pytest.mark.parametrize("ending", ["-symbol.json", "-0000.params"])

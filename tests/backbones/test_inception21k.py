@@ -55,7 +55,7 @@ def test_the_params_file_alone_is_enough(symbol, tmp_path):
         arrays[f"{kind}:{name}"] = mx.nd.array(value)
     mx.nd.save(str(tmp_path / "Inception21k-0009.params"), arrays)
     (tmp_path / "synset.txt").write_text("".join(f"n{i:08d} thing {i}\n" for i in range(21841)))
-    backbone = load(str(tmp_path / "Inception21k"), 9)
+    backbone = load(str(tmp_path / "Inception21k"), epoch=9)
     assert backbone.preprocessing == inception21k.PREPROCESSING
     assert backbone.preprocessing.mean == (117.0, 117.0, 117.0) and backbone.n_features == 1024
     assert len(backbone.classes) == 21841 and backbone.classes[5] == "n00000005 thing 5"

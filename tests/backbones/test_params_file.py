@@ -140,7 +140,7 @@ def test_a_write_that_comes_out_short_is_told_by_the_files_own_name(path, monkey
             file.write(encode(ARRAYS, V2)[:50])
     monkeypatch.setattr(mx.nd, "save", half)
     with pytest.raises(FileError, match="cannot write net-0000.params: .* full disk; nothing was changed"):
-        write_params(path, {"w": mx.nd.ones(2)}, {}, "net-0000.params")
+        write_params(path, {"w": mx.nd.ones(2)}, {}, shown="net-0000.params")
 
 
 @pytest.mark.parametrize("content, said", [

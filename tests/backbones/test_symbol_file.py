@@ -160,7 +160,7 @@ def inception():
 def test_old_inception21k_file(tmp_path, inception):
     symbol, params = inception
     prefix = write(tmp_path / "Inception21k", old_json(symbol), params, 9)
-    backbone = load(prefix, 9, preprocessing=inception21k.PREPROCESSING)
+    backbone = load(prefix, epoch=9, preprocessing=inception21k.PREPROCESSING)
     full = {n["name"] for n in json.loads(backbone.symbol.tojson())["nodes"]
             if n.get("attrs", {}).get("pooling_convention") == "full"}
     assert full == {"pool1", "pool2", "max_pool_3c_pool", "max_pool_4e_pool"}

@@ -94,7 +94,7 @@ def test_target_matrix_is_one_hot_for_classes_and_the_targets_otherwise():
     assert matrix.dtype == np.float32
     assert matrix.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     source = ArraySource(np.zeros((2, 3, 3), np.uint8), "x")
-    values = Dataset(source, [[0.5, 2], [1, -1]], ["u", "v"], "x", "regression")
+    values = Dataset(source, [[0.5, 2], [1, -1]], ["u", "v"], "x", kind="regression")
     assert values.target_matrix().tolist() == [[0.5, 2], [1, -1]]
     assert values.n_outputs == 2
     assert len(values.split(0.5)[1]) == 1
@@ -107,7 +107,7 @@ def test_target_matrix_is_one_hot_for_classes_and_the_targets_otherwise():
     ([[0, 1, 0, np.nan]] * 2, "regression"), ([0.5, 1.5], "regression"), ([0, 1], "ranking")])
 def test_targets_that_do_not_fit_are_refused(targets, kind):
     with pytest.raises(InputError):
-        Dataset(ArraySource(np.zeros((2, 3, 3), np.uint8), "x"), targets, CLASSES, "x", kind)
+        Dataset(ArraySource(np.zeros((2, 3, 3), np.uint8), "x"), targets, CLASSES, "x", kind=kind)
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 20])

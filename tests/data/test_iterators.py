@@ -60,8 +60,8 @@ def rows_of(batches):
 def test_both_iterators_give_every_sample_once_in_the_same_order(folder, batch, shuffle, workers, in_memory):
     data = load("digits").take(range(COUNT)) if in_memory else folder
     prep = GREY_8 if in_memory else COLOUR_10
-    module = list(data.module_iter(batch, prep, shuffle, workers=workers))
-    gluon = list(data.gluon_loader(batch, prep, shuffle, workers=workers))
+    module = list(data.module_iter(batch, prep, shuffle=shuffle, workers=workers))
+    gluon = list(data.gluon_loader(batch, prep, shuffle=shuffle, workers=workers))
     order = np.arange(COUNT) if shuffle is None else np.random.default_rng([shuffle, 0]).permutation(COUNT)
     assert np.concatenate(rows_of(module)).tolist() == order.tolist()
     assert [len(b.index) for b in module] == [min(batch, COUNT - i) for i in range(0, COUNT, batch)]
@@ -90,7 +90,7 @@ def test_sets_in_memory_are_preprocessed_as_single_images_are(order, colour):
 
 def test_targets_of_the_other_kinds_pass_through():
     targets = np.array([[0.5, -1], [2, 3], [4, 5]], np.float32)
-    data = Dataset(ArraySource(np.zeros((3, 8, 8), np.uint8), "x"), targets, ["u", "v"], "x", "regression")
+    data = Dataset(ArraySource(np.zeros((3, 8, 8), np.uint8), "x"), targets, ["u", "v"], "x", kind="regression")
     assert [y.asnumpy().tolist() for _, y in data.gluon_loader(2, GREY_8)] == [targets[:2].tolist(),
                                                                               targets[2:].tolist()]
     assert np.array_equal(next(data.module_iter(3, GREY_8)).label[0].asnumpy(), targets)

@@ -20,7 +20,7 @@ def same(a, b):
 
 def by_hand(network, dataset, layer):
     """V as printed, in float64, from the graph cut at the layer and bound without fusion."""
-    cut = Backbone("cut", network.symbol, network.arg_params, network.aux_params, network.preprocessing, layer)
+    cut = Backbone("cut", network.symbol, network.arg_params, network.aux_params, network.preprocessing, cut=layer)
     F = np.abs(cut.extract([dataset.image(i) for i in range(len(dataset))]).astype(float))
     F = F.reshape(len(F), *maps_of(network, np.zeros((1, 1, 12, 12), np.float32), [layer])[layer].shape[1:])
     mu = F.sum(axis=(2, 3)) / F[0, 0].size
@@ -74,7 +74,7 @@ def test_a_file_of_another_network_preprocessing_or_set_is_refused(tmp_path):
     path = tmp_path / "a.maps"
     write(network, dataset, LAYERS, path)
     brighter = Backbone("b", network.symbol, network.arg_params, network.aux_params,
-                        Preprocessing((12, 12), "stretch", scale=1 / 128, channel_order="GREY"), None)
+                        Preprocessing((12, 12), "stretch", scale=1 / 128, channel_order="GREY"), cut=None)
     for told, other, data, layers in (("network", backbone(seed=1), dataset, LAYERS),
                                       ("preprocessing", brighter, dataset, LAYERS),
                                       ("network", network, dataset, LAYERS[:1]),
@@ -121,10 +121,10 @@ def test_layers_that_do_not_exist_and_maps_that_are_not_finite(tmp_path):
         write(network, dataset, ["relu3"], tmp_path / "a.maps")
     broken = {**network.arg_params, "conv2_weight": network.arg_params["conv2_weight"] * 1e38}
     with pytest.raises(InputError, match="the maps of relu2_fwd_output are not finite for noise0/0"):
-        write(Backbone("broken", network.symbol, broken, network.aux_params, network.preprocessing, None), dataset,
+        write(Backbone("broken", network.symbol, broken, network.aux_params, network.preprocessing, cut=None), dataset,
               LAYERS, tmp_path / "a.maps")
     with pytest.raises(InputError, match="a cache keeps a class with every image"):
-        write(network, Dataset(dataset.source, np.zeros((60, 1))[:20], ["y"], "numbers", "regression"), LAYERS,
+        write(network, Dataset(dataset.source, np.zeros((60, 1))[:20], ["y"], "numbers", kind="regression"), LAYERS,
               tmp_path / "b.maps")
 
 

@@ -12,7 +12,7 @@ from mxelm.feature_maps.search import distance
 
 def fitted(network=None, layers=LAYERS, **options):
     options = {"must_pay": False, "budget": 0.1, "batch": 16, **options}
-    return MatchingClassifier(network or backbone(), layers, PREPROCESSING, **options)
+    return MatchingClassifier(network or backbone(), layers, preprocessing=PREPROCESSING, **options)
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_regression(tiny_backbone, images, columns):
     assert model.predict(images).shape == y.shape and model.score(images, y) > 0.7
     names = [f"mean {i}" for i in range(columns or 1)]
     array = ArraySource(np.stack([image[:20, :20] for image in images]), "crops")
-    of_dataset = Dataset(array, y.reshape(len(y), -1), names, "crops", "regression")
+    of_dataset = Dataset(array, y.reshape(len(y), -1), names, "crops", kind="regression")
     again = FusedELMRegressor(tiny_backbone, n_neurons=40, l2=1e-3).fit(of_dataset)
     assert again.predict(of_dataset).shape == (len(y), columns or 1) and again.score(of_dataset) > 0.7
 

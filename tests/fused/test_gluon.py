@@ -119,7 +119,7 @@ def test_accumulator_in_any_partition(tiny_backbone, projection, images, targets
 @pytest.mark.parametrize("n_outputs", [None, C])
 def test_model_outlives_later_batches_and_a_callers_record(tiny_backbone, projection, images, targets, n_outputs):
     """Static allocation must not overwrite outputs that were handed out; BatchNorm must not see a batch."""
-    model = bind_gluon(tiny_backbone, projection, 8, n_outputs)
+    model = bind_gluon(tiny_backbone, projection, 8, n_outputs=n_outputs)
     parts = [Batch([mx.nd.array(a[rows]) for a in ((images, targets) if n_outputs else (images,))])
              for rows in (slice(0, 8), slice(8, 16))]
     with mx.autograd.record():
@@ -155,7 +155,7 @@ def test_export_round_trip(tiny_backbone, projection, images, targets, way, tmp_
     block.export(prefix, epoch=7)
     imported = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", ["data", "Y"], f"{prefix}-0007.params")
     assert_agree([output.asnumpy() for output in imported(x, Y)], expected)
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 7)
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, epoch=7)
     assert graph_digest(symbol) == graph_digest(fuse(tiny_backbone.features, L))
     model = bind(symbol, {"data": x.shape, "Y": Y.shape}, arg_params, aux_params, ctx=mx.cpu())
     model.forward(Batch([x, Y]), is_train=False)

@@ -38,7 +38,7 @@ def test_predictor_is_the_same_through_mxelm_module_and_symbolblock(tiny_backbon
     x = next(dataset.module_iter(7, tiny_backbone.preprocessing)).data[0]
     ours = Predictor.load(prefix).scores(x.asnumpy())
     np.testing.assert_allclose(ours, done.predictor.scores(x.asnumpy()), atol=1e-6)
-    symbol, args, aux = mx.model.load_checkpoint(prefix, 0)
+    symbol, args, aux = mx.model.load_checkpoint(prefix, epoch=0)
     module = mx.mod.Module(symbol, data_names=["data"], label_names=None)
     module.bind([("data", x.shape)], for_training=False)
     module.set_params(args, aux)
@@ -119,7 +119,7 @@ def test_an_offset_of_the_targets_does_not_matter(tiny_backbone, dataset):
     redness = np.array([[dataset.image(i)[..., 0].mean() / 25] for i in range(len(dataset))], np.float32)
     scores = []
     for offset in (0, 1980):
-        quantities = Dataset(dataset.source, redness + offset, ["redness"], "images", "regression")
+        quantities = Dataset(dataset.source, redness + offset, ["redness"], "images", kind="regression")
         predictor = fit(tiny_backbone, quantities, n_neurons=30).predictor
         assert "intercept" in predictor.network.arg_params
         scores.append(predictor.predict(dataset) - offset)

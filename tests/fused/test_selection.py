@@ -29,20 +29,20 @@ def state(H, labels):
 
 def test_accuracy_grid_is_one_model_at_a_time(problem):
     (H, y), (V, t) = problem
-    found = select(state(H, y), (V, t), "accuracy", l2s=[0.01, 1.0, 100.0], sizes=[1, 5, L])
+    found = select(state(H, y), (V, t), criterion="accuracy", l2s=[0.01, 1.0, 100.0], sizes=[1, 5, L])
     for i, l2 in enumerate(found.l2s):
         for j, size in enumerate(found.sizes):
-            scores = V[:, :size] @ solve(H.T @ H, H.T @ np.eye(C)[y], l2, size)
+            scores = V[:, :size] @ solve(H.T @ H, H.T @ np.eye(C)[y], l2, n_neurons=size)
             assert found.grid[i, j] == np.mean(scores.argmax(axis=1) == t)
     assert found.best == found.grid.max()
 
 
 def test_mse_needs_no_row(problem):
     (H, y), (V, t) = problem
-    found = select(state(H, y), state(V, t), "mse", l2s=[0.01, 1.0, 100.0], sizes=range(1, L + 1))
+    found = select(state(H, y), state(V, t), criterion="mse", l2s=[0.01, 1.0, 100.0], sizes=range(1, L + 1))
     assert found.grid.shape == (3, L)
     assert found.best == found.grid.min()
-    beta = solve(H.T @ H, H.T @ np.eye(C)[y], found.l2, found.n_neurons)
+    beta = solve(H.T @ H, H.T @ np.eye(C)[y], found.l2, n_neurons=found.n_neurons)
     assert found.best == pytest.approx(np.square(V[:, :found.n_neurons] @ beta - np.eye(C)[t]).sum() / len(V))
 
 
@@ -68,7 +68,7 @@ def test_default_sizes(largest):
 def test_unusable_choices(problem):
     (H, y), (V, t) = problem
     with pytest.raises(InputError, match="criterion"):
-        select(state(H, y), (V, t), "taste")
+        select(state(H, y), (V, t), criterion="taste")
     with pytest.raises(InputError, match="at least one l2"):
         select(state(H, y), (V, t), l2s=[])
     with pytest.raises(InputError, match="1 to 32"):

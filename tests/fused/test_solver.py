@@ -36,7 +36,7 @@ def rows(seed, n=N):
 @given(seed=st.integers(0, 5), l2=st.floats(1e-6, 1e4), size=st.integers(1, L))
 def test_solve_is_ridge(seed, l2, size):
     H, Y = rows(seed)
-    beta = solve(H.T @ H, H.T @ Y, l2, size)
+    beta = solve(H.T @ H, H.T @ Y, l2, n_neurons=size)
     ridge = Ridge(alpha=l2, fit_intercept=False, solver="cholesky").fit(H[:, :size], Y)
     assert beta.shape == (size, C)
     assert np.linalg.norm(beta - ridge.coef_.T) <= 1e-8 * np.linalg.norm(ridge.coef_)
@@ -46,7 +46,7 @@ def test_inputs_stay_unchanged():
     H, Y = rows(0)
     A, B = H.T @ H, H.T @ Y
     before = A.copy(), B.copy()
-    solve(A, B, 3.0, 17)
+    solve(A, B, 3.0, n_neurons=17)
     state = ELMState(A, B, 5, 1.0)
     grid_mse(state, state, [1.0])
     generalized_cross_validation(state, [1.0])
@@ -87,7 +87,8 @@ def test_grid_mse_is_the_error_of_every_model(seed, l2):
     H, Y = rows(seed)
     V, T = rows(seed + 100, 60)
     errors = grid_mse(state_of(H, Y), state_of(V, T), [l2])
-    one_by_one = [np.square(V[:, :l] @ solve(H.T @ H, H.T @ Y, l2, l) - T).sum() / len(V) for l in range(1, L + 1)]
+    one_by_one = [np.square(V[:, :l] @ solve(H.T @ H, H.T @ Y, l2, n_neurons=l) - T).sum() / len(V)
+                  for l in range(1, L + 1)]
     np.testing.assert_allclose(errors[0], one_by_one, rtol=1e-9)
 
 
@@ -98,7 +99,8 @@ def test_grid_scores_are_the_scores_of_every_model():
     z = solve_triangular(R, H.T @ Y, trans="T")
     sizes = [1, 2, 7, 30, L]
     for size, scores in zip(sizes, grid_scores(R, z, V, sizes)):
-        np.testing.assert_allclose(scores, V[:, :size] @ solve(H.T @ H, H.T @ Y, 0.5, size), rtol=1e-9, atol=1e-11)
+        beta = solve(H.T @ H, H.T @ Y, 0.5, n_neurons=size)
+        np.testing.assert_allclose(scores, V[:, :size] @ beta, rtol=1e-9, atol=1e-11)
 
 
 def test_factor_reports_its_jitter():
@@ -117,7 +119,7 @@ def test_unusable_l2(l2):
 @pytest.mark.parametrize("size", [0, -1, 4, 1.5])
 def test_unusable_size(size):
     with pytest.raises(InputError, match="1 to 3"):
-        solve(np.eye(3), np.ones((3, 1)), 1.0, size)
+        solve(np.eye(3), np.ones((3, 1)), 1.0, n_neurons=size)
 
 
 @pytest.mark.parametrize("A, B", [(np.ones((3, 2)), np.ones((3, 1))), (np.eye(3), np.ones((2, 1))),
@@ -142,7 +144,7 @@ def test_cross_validation_is_one_fold_and_model_at_a_time():
         for k, (V, T) in enumerate(parts):
             H = np.concatenate([H for i, (H, _) in enumerate(parts) if i != k])
             Y = np.concatenate([Y for i, (_, Y) in enumerate(parts) if i != k])
-            total += np.square(V[:, :l] @ solve(H.T @ H, H.T @ Y, 0.3, l) - T).sum()
+            total += np.square(V[:, :l] @ solve(H.T @ H, H.T @ Y, 0.3, n_neurons=l) - T).sum()
         assert errors[0, l - 1] == pytest.approx(total / sum(len(V) for V, _ in parts), rel=1e-9)
     with pytest.raises(InputError, match="at least 2"):
         cross_validate([state_of(*parts[0])], [0.3])

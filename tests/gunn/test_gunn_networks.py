@@ -270,7 +270,7 @@ def test_the_original_takes_smaller_images(original):
 # checkpoints
 
 def scores_of_module(prefix, x):
-    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, 0)
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, epoch=0)
     module = mx.mod.Module(symbol, label_names=None)
     module.bind([("data", x.shape)], for_training=False)
     module.set_params(arg_params, aux_params)

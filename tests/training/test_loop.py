@@ -132,7 +132,7 @@ def test_accuracy_counts_the_highest_scores():
 def rows_loader(n=36):
     """`loader`, its labels as rows."""
     data = dataset(n)
-    rows = Dataset(data.source, data.target_matrix(), data.classes, data.name, "multilabel")
+    rows = Dataset(data.source, data.target_matrix(), data.classes, data.name, kind="multilabel")
     return rows.gluon_loader(8, PREPROCESSING, shuffle=3, augment=partial(flip_and_crop, pad=1))
 
 
@@ -161,7 +161,7 @@ def test_rows_without_a_class_count_as_class_0_and_have_no_loss():
 
     assert accuracy(Scores(), [(mx.nd.zeros((2, 1)), mx.nd.zeros((2, 3)))]) == 1 / 2
     data = dataset(8)
-    none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
+    none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", kind="multilabel")
     with pytest.raises(InputError, match="8 of 8 label rows do not sum to 1 .* such images have no class"):
         run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1)
     history = run(network(), none.gluon_loader(8, PREPROCESSING), epochs=1, forward=any_rows)
@@ -172,7 +172,7 @@ def relabelled(labels, kind="classes"):
     """A loader of the images of `dataset`, with other labels."""
     data = dataset(len(labels))
     classes = [f"class {i}" for i in range(5)]
-    return Dataset(data.source, np.asarray(labels), classes, "noise", kind).gluon_loader(8, PREPROCESSING)
+    return Dataset(data.source, np.asarray(labels), classes, "noise", kind=kind).gluon_loader(8, PREPROCESSING)
 
 
 @pytest.mark.parametrize("wrong, right, told", [
@@ -190,7 +190,7 @@ def test_labels_that_name_no_class_of_the_network(wrong, right, told, watched_al
 
 def test_watched_rows_without_a_class():
     data = dataset(8)
-    none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", "multilabel")
+    none = Dataset(data.source, np.zeros((8, 3)), data.classes, "no class", kind="multilabel")
     options = {"epochs": 1, "validation": none.gluon_loader(8, PREPROCESSING)}
     with pytest.raises(InputError, match="8 of 8 label rows do not sum to 1"):
         run(network(), rows_loader(), **options)

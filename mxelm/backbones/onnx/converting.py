@@ -62,8 +62,9 @@ def convert(path: str | os.PathLike, prefix: str | os.PathLike, *, preprocessing
         preprocessing = _preprocessing(preprocessing, image, size)
         symbol, graph = network(model, image, preprocessing.size)
         args, aux = graph.arg_params, graph.aux_params
-        _, outputs = infer_shapes(symbol, preprocessing.shape, args)
-        n_features = int(np.prod(infer_shapes(symbol.get_internals()[FEATURES], preprocessing.shape, args)[1][0][1:]))
+        _, outputs = infer_shapes(symbol, preprocessing.shape, arg_params=args)
+        _, features = infer_shapes(symbol.get_internals()[FEATURES], preprocessing.shape, arg_params=args)
+        n_features = int(np.prod(features[0][1:]))
         _refuse_nan({**args, **aux})
         found = _difference(path, image, preprocessing, symbol, args, aux)
         _require_agreement(found, model)

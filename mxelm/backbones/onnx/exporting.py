@@ -64,7 +64,7 @@ class _Walk:
         self._model, symbol = model, backbone.features
         args, aux = backbone.feature_params()
         self._arrays = {name: array.asnumpy() for name, array in {**args, **aux}.items()}
-        self._nodes, self._shapes = inner_shapes(symbol, backbone.preprocessing.shape, args, batch=BATCH)
+        self._nodes, self._shapes = inner_shapes(symbol, backbone.preprocessing.shape, arg_params=args, batch=BATCH)
         self._free = _reached(self._nodes)
         self._users = Counter(producer for node in self._nodes for producer, _ in node.inputs)
         self._constants, self._edges = self._computed(symbol.get_internals(), args), {}
