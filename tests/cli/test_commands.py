@@ -90,6 +90,7 @@ def test_fit_predict_evaluate_info(trained, image_folder, tmp_path):
     assert arrays["beta"].startswith("float32 (3,")
 
 
+@pytest.mark.slow
 def test_like_takes_the_same_W(trained, tiny_checkpoint, image_folder, tmp_path):
     from mxelm.fused import ELMState
     done = mxelm("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--seed", 7, "--l2", "1",

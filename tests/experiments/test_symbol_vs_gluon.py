@@ -114,6 +114,7 @@ def test_one_network_s_figures_and_rows(script, lab, tiny_checkpoint, tmp_path, 
     assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny ")]) == 2
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(script, tiny_checkpoint):
     assert script.memory_mb(tiny_checkpoint, "forward", "executor", 1, script.TINY) >= 0
     assert script.memory_mb("no-such-network", "forward", "executor", 1, script.TINY) is None

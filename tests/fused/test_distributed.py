@@ -240,6 +240,7 @@ def test_two_workers_on_loopback_give_the_single_process_matrices(arguments, env
                                                                       "shard-2-of-2.state"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_fails_the_job_and_its_finished_part_is_kept(arguments, environment, single, late_image,
                                                                      tmp_path):
     job = started(arguments, environment)
@@ -261,6 +262,7 @@ def test_a_killed_worker_fails_the_job_and_its_finished_part_is_kept(arguments, 
     assert kept.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_stays_behind_when_the_launcher_is_stopped(arguments, environment, late_image, tmp_path, how):
     job = started(arguments, environment)
@@ -273,12 +275,14 @@ def test_nothing_stays_behind_when_the_launcher_is_stopped(arguments, environmen
     assert_all_gone(children)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_meets_the_timeout(arguments, environment, late_image):
     done = subprocess.run(command(*arguments, "--timeout", 15), env=environment, capture_output=True, text=True,
                           timeout=100)
     assert done.returncode == 1 and "after 15 s" in done.stderr and "worker 2" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_said(arguments, environment, image_folder, tmp_path):
     (image_folder / "green" / "image_00.png").write_bytes(b"no image")
     done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=100)
@@ -313,6 +317,7 @@ def test_an_address_that_is_not_of_this_machine(tmp_path):
         launch({}, tmp_path, workers=2, address="192.0.2.1")
 
 
+@pytest.mark.slow
 def test_hosts_are_reached_by_ssh(arguments, single, environment, monkeypatch, tmp_path):
     """With a stand-in for ssh that runs the command here, after what an ssh client takes from its command line."""
     script = tmp_path / "bin" / "ssh"

@@ -238,6 +238,7 @@ def test_images_of_another_shape(hybrid, shape):
         network(mx.nd.zeros(shape))
 
 
+@pytest.mark.slow
 def test_sizes_may_change_in_a_compiled_network():
     def growing(network):
         seen = []
