@@ -41,7 +41,7 @@ def test_binary_and_pickled_batches_give_the_same_images(tmp_path, batches, spli
     write_binary(tmp_path / "cifar-10-batches-bin", batches)
     write_pickles(tmp_path / "elsewhere", batches)
     names = cifar.BATCHES[split]
-    for data in (load("cifar10", tmp_path, split=split), load(tmp_path / "elsewhere", split=split)):
+    for data in (load("cifar10", root=tmp_path, split=split), load(tmp_path / "elsewhere", split=split)):
         assert len(data) == ROWS * count
         assert np.array_equal(data.source.images, np.concatenate([batches[name][1] for name in names]))
         assert np.array_equal(data.targets, np.concatenate([batches[name][0] for name in names]))
@@ -56,10 +56,10 @@ def test_a_cut_or_damaged_binary_batch_is_refused_by_name(tmp_path, batches):
     for content in (whole[:-1], whole + b"x", b"", bytes([10]) + whole[1:]):
         path.write_bytes(content)
         with pytest.raises(FileError, match=r"data_batch_3\.bin"):
-            load("cifar10", tmp_path)
+            load("cifar10", root=tmp_path)
     path.unlink()
     with pytest.raises(FileError, match=r"lacks data_batch_3\.bin"):
-        load("cifar10", tmp_path)
+        load("cifar10", root=tmp_path)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
