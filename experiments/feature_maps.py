@@ -59,7 +59,7 @@ QUICK = {"images": 250, "cached": 700, "held": 300, "epochs": 12, "batch": 20}
 def trained(images, settings, seed, preprocessing=PREPROCESSING):
     """The paper's small network after its training, as a Backbone image -> scores."""
     seed_mxnet(seed)
-    net = network(len(images.classes))
+    net = network(len(images.classes), mean=settings.get("mean", True))
     net.initialize(mx.init.Xavier())
     training.fit(net, images.gluon_loader(settings["batch"], preprocessing, shuffle=seed), settings["epochs"],
                  lambda done: settings["rate"] * (1 - done), settings={"momentum": settings["momentum"]}, seed=seed)
