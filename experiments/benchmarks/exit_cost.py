@@ -20,7 +20,7 @@ import early_exit as lesson
 import numpy as np
 from lab import in_turn, main
 from lab.exit_rows import LINES
-from lab.exits import passed
+from lab.exits import passed, split
 from tqdm import tqdm
 
 from mxelm import backbones, early_exit
@@ -139,7 +139,7 @@ def milliseconds(settings, seed, lab):
         lines.update(cascades)
         chain, n_classes = cascades["adaptive"].chain, len(cascades["adaptive"].classes)
         x, y, _ = passed(recipe, lab)
-        train, _ = lesson.split(y, recipe, seed)
+        train, _ = split(y, recipe["train"], seed)
         places = [[*recipe["candidates"], "flatten"].index(exit.replace("_output", "")) for exit in chain.exits]
         forest = [head(classifier("rf").fit(x[m][train], y[train]), n_classes) for m in places]
         heads = {"lr": cascades["cascaded"].heads, "svm": cascades["adaptive"].heads, "rf": forest,

@@ -19,6 +19,13 @@ def rows(run, settings, seeds, lab):
                     exits=[s["exits"] for s in seeds], risk=[s["risk"]["speedup"] for s in seeds]),
                 row("cifar10.loss", [s["placed"]["plain_loss"] for s in seeds], "points", "lower",
                     risk=[s["risk"]["plain_loss"] for s in seeds])]
+    if run == "finetuned":
+        return [row("speedup.mobilenet.finetuned", [s["placed"]["speedup"] for s in seeds], "ratio", "higher",
+                    reason="segments alone, against the same network's last exit", exits=[s["exits"] for s in seeds],
+                    shares=[s["shares"] for s in seeds], risk=[s["risk"]["speedup"] for s in seeds]),
+                row("loss.mobilenet.finetuned", [s["placed"]["loss"] for s in seeds], "points", "lower",
+                    per_class_of_each_exit=[s["each"] for s in seeds], plain=[s["placed"]["plain_loss"] for s in seeds],
+                    risk=[s["risk"]["loss"] for s in seeds])]
     made = [row(f"{kind}.{where}.{run}.accuracy", [s[f"{kind}.{where}"]["accuracy"] for s in seeds], "%", "higher",
                 per_class=[s[f"{kind}.{where}"]["per_class"] for s in seeds])
             for kind in ("lr", "rf", "svm", "ridge") for where in ("first", "second", "last")]

@@ -1,4 +1,4 @@
-"""What the runs of paper 4 share: features of all exits from one pass, and what answers and thresholds are worth."""
+"""What paper 4's runs share: images, features of all exits from one pass, and what answers and thresholds are worth."""
 import time
 
 import numpy as np
@@ -12,11 +12,23 @@ from mxelm.early_exit.rules import leave_at
 from mxelm.files import atomic_write
 
 
-def passed(settings, lab):
-    """Features of all candidate exits, labels, and seconds up to each exit, from one pass that --work keeps."""
+def images_of(settings, lab):
+    """The images of a run, so many a class: those that every seed divides into training and test images."""
     images = lab.load(settings["set"])
     some = np.concatenate([part.positions for part in images.per_class(settings["train"], rest=settings["test"])])
-    images = images.take(np.sort(some))
+    return images.take(np.sort(some))
+
+
+def split(y, count, seed):
+    """Rows that train, `count` a class, and all others."""
+    rng = np.random.default_rng(seed)
+    train = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:count] for c in np.unique(y)])
+    return np.sort(train), np.setdiff1d(np.arange(len(y)), train)
+
+
+def passed(settings, lab):
+    """Features of all candidate exits, labels, and seconds up to each exit, from one pass that --work keeps."""
+    images = images_of(settings, lab)
     file = lab.work / f"features-{digest([settings['backbone'], settings['candidates'], images.name])}.npz"
     if not file.exists():
         chain = Chain(backbones.load(settings["backbone"]), settings["candidates"])

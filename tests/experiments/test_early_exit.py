@@ -18,6 +18,13 @@ def test_heads_on_all_exits_of_a_few_digits(script, capsys):
 
 
 @pytest.mark.slow
+def test_a_network_fine_tuned_on_a_few_digits(script, capsys):
+    script("early_exit", "finetuned", "--quick")
+    out = capsys.readouterr().out
+    assert "quick.exit.speedup.mobilenet.finetuned" in out and "quick.exit.loss.mobilenet.finetuned" in out
+
+
+@pytest.mark.slow
 def test_the_lesson(script, capsys, tmp_path):
     script("early_exit")
     out = capsys.readouterr().out
@@ -25,9 +32,9 @@ def test_the_lesson(script, capsys, tmp_path):
 
 
 def test_a_split_takes_so_many_of_each_class_and_leaves_the_others():
-    import early_exit
+    from lab.exits import split
     y = np.arange(60) % 3
-    train, test = early_exit.split(y, {"train": 5}, seed=1)
+    train, test = split(y, 5, seed=1)
     assert np.bincount(y[train]).tolist() == [5, 5, 5] and sorted([*train, *test]) == list(range(60))
 
 
