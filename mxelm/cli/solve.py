@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from mxelm.cli import options
 from mxelm.errors import InputError
@@ -17,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     by = parser.add_mutually_exclusive_group()
     by.add_argument("--validation", metavar="STATE", help="a state of validation images, for the choice alone")
     by.add_argument("--folds", action="store_true", help="choose by cross-validation, each state a fold")
+    parser.add_argument("--confidences", metavar="PATH", help="images held out, as --images of `mxelm fit`, on which "
+                                                              "confidences are calibrated")
     parser.add_argument("--picture", metavar="FILE", help="draw the errors of the (l2, neurons) grid")
     parser.add_argument("--out", required=True, type=options.prefix, metavar="PREFIX", help="the checkpoint to write")
 
@@ -33,15 +36,18 @@ def run(args: argparse.Namespace) -> dict:
         l2, size = choice.l2, choice.n_neurons
     beta, intercept = state.solve(l2, size)
     origin = state.origin
-    fused.Predictor.of(backbone, origin.projection, beta, origin.classes, kind=origin.kind,
-                       details={"l2": l2, "n_samples": state.n_samples}, intercept=intercept).save(args.out)
+    predictor = fused.Predictor.of(backbone, origin.projection, beta, origin.classes, kind=origin.kind,
+                                   details={"l2": l2, "n_samples": state.n_samples}, intercept=intercept)
+    skipped = _fit_confidences(predictor, state, args) if args.confidences else []
+    predictor.save(args.out)
     if choice and args.picture:
         from mxelm.fused.selection import CRITERIA
         from mxelm.reporting.plots import grid_heatmap
         grid_heatmap(args.picture, choice.grid, l2s=choice.l2s, sizes=choice.sizes, chosen=(l2, size),
                      error=CRITERIA[choice.criterion])
     return {"checkpoint": args.out, "l2": l2, "n_neurons": len(beta), "n_samples": state.n_samples,
-            "choice": options.choice_summary(choice)}
+            "choice": options.choice_summary(choice), "temperature": predictor.temperature,
+            "skipped": [list(entry) for entry in skipped]}
 
 
 def _backbone(args, origin):
@@ -80,7 +86,23 @@ def _require_held_out(state, held_out, path):
         raise InputError(f"{path} cannot be the validation of this state: {error}") from None
 
 
+def _fit_confidences(predictor, state, args):
+    """Calibrate on the images of --confidences, which the state must not hold; those that cannot be read."""
+    from mxelm import data
+    from mxelm.fused.evaluation import fit_confidences
+    from mxelm.fused.state import difference
+    held_out = data.load(os.path.join(os.curdir, args.confidences))
+    learnt = len(held_out) - len(difference(held_out.digests(), state.samples))
+    if learnt:
+        raise InputError(f"{learnt} of the {len(held_out)} images of {args.confidences} are in the state: confidences "
+                         "need images that the model has not learnt")
+    return fit_confidences(predictor, held_out, progress=options.progress(args))
+
+
 def show(result: dict) -> None:
+    options.show_skipped(result)
     print(f"{result['n_samples']} images")
     options.show_choice(result)
+    if result["temperature"]:
+        print(f"confidences are the softmax of scores / {result['temperature']:.3g}")
     print(f"wrote {result['checkpoint']}-symbol.json, {result['checkpoint']}-0000.params, {result['checkpoint']}.json")

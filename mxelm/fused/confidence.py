@@ -7,12 +7,13 @@ Source: Guo et al., "On calibration of modern neural networks", 2017 (arXiv:1706
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 from mxelm.errors import InputError
 
 BINS = 15
+HELD = 2048  # samples at most whose rows are kept for a temperature
 
 
 def confidences(scores: np.ndarray, temperature: float) -> np.ndarray:
@@ -20,24 +21,31 @@ def confidences(scores: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(np.asarray(scores, np.float64) / temperature, axis=1)
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The temperature of the least cross-entropy of confidences with labels int64 (n,); scores (n, n_classes).
 
-    No certainty follows from n samples that are all answered rightly: one sample's worth of doubt is spread evenly over
-    the classes, so that the target of a label is (n + 1 / n_classes) / (n + 1). Platt, 1999, does so for two classes.
-    Raises InputError where there is no sample.
+    weights: how often each sample counts, (n,); None counts each once. No certainty follows from n samples that are all
+    answered rightly: one sample's worth of doubt is spread evenly over the classes, so that the target of a label is
+    (n + 1 / n_classes) / (n + 1). Platt, 1999, does so for two classes. Raises InputError where there is no sample.
     """
-    n, n_classes = np.shape(scores)
+    rows, n_classes = np.shape(scores)
+    weights = np.ones(rows) if weights is None else weights
+    n = weights.sum()
     if not n:
         raise InputError("a temperature needs samples to be fitted on")
-    targets = np.full((n, n_classes), 1 / n_classes / (n + 1))
-    targets[np.arange(n), labels] += n / (n + 1)
-    spread = float(np.std(scores)) or 1.0  # the scale on which temperatures are looked for
+    targets = np.full((rows, n_classes), 1 / n_classes / (n + 1))
+    targets[np.arange(rows), labels] += n / (n + 1)
+    scores = scores - np.average(scores, axis=1)[:, None]
+    spread = float(np.sqrt(np.average(np.square(scores).mean(axis=1), weights=weights))) or 1.0
+    coldest, hottest = 1 / np.exp(7), np.exp(7)  # in units of the scores' spread
 
-    def loss(log_temperature):
-        return -np.sum(targets * log_softmax(scores / (spread * np.exp(log_temperature)), axis=1))
+    def slope(inverse):
+        """Of the cross-entropy, which is convex in 1 / temperature."""
+        return weights @ ((softmax(scores * (inverse / spread), axis=1) - targets) * scores).sum(axis=1)
 
-    return spread * float(np.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x))
+    if slope(coldest) * slope(hottest) >= 0:
+        return spread / (coldest if slope(coldest) >= 0 else hottest)
+    return spread / brentq(slope, coldest, hottest)
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mxelm.backbones.features import features_of
 from mxelm.errors import InputError, MxelmError
-from mxelm.fused.confidence import fit_temperature
+from mxelm.fused.confidence import HELD, fit_temperature
 from mxelm.fused.gram import Gram
 from mxelm.fused.passes import accumulate
 from mxelm.fused.predictor import Predictor
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from mxelm.fused.state import Origin
 
 log = logging.getLogger(__name__)
-
-
-HELD = 2048  # images at most whose rows of H are kept for the temperature
 
 
 @dataclass(frozen=True, repr=False)

@@ -27,8 +27,7 @@ class Predictor:
     whose classes are known.
 
     network: a Backbone cut at its scores. Make one with `Predictor.of`, read one with `Predictor.load`.
-    classes: names of the scores. kind: "classes", "multilabel" or "regression". temperature: that of the confidences,
-    or None where none was fitted; a network trained otherwise has 1, since its loss was a softmax.
+    classes: names of the scores. kind: "classes", "multilabel" or "regression".
     """
 
     def __init__(self, network: Backbone) -> None:
@@ -39,9 +38,8 @@ class Predictor:
             raise InputError(f"{network.name} names {len(network.classes)} classes and has {network.n_features} "
                              "outputs")
         self.network = network
-        self.details = network.source.get("elm", {"kind": "classes", "temperature": 1.0})
+        self.details = network.source.setdefault("elm", {"kind": "classes", "temperature": 1.0})
         self.classes, self.kind = network.classes, self.details["kind"]
-        self.temperature = self.details.get("temperature")
         self._softmax = operator(network.features) in ("softmax", "SoftmaxActivation")  # then scores are confidences
         self.preprocessing = network.preprocessing
 
@@ -92,6 +90,11 @@ class Predictor:
         return np.array(self.classes)[decided] if self.kind == "classes" else decided
 
     @property
+    def temperature(self) -> float | None:
+        """That of the confidences, None where none was fitted; 1 for a network trained otherwise, by a softmax."""
+        return self.details.get("temperature")
+
+    @property
     def gives_confidences(self) -> bool:
         """Whether there are confidences beside the scores."""
         return self.kind == "classes" and (self._softmax or self.temperature is not None)
@@ -108,8 +111,8 @@ class Predictor:
         if self._softmax:
             return np.asarray(scores, np.float64)
         if not self.gives_confidences:
-            raise InputError(f"{self.network.name} has no confidences: they come with classes that were trained with "
-                             "validation images, as `mxelm fit` does unless --l2 is given")
+            raise InputError(f"{self.network.name} has no confidences: they are for classes, and fitted on images held "
+                             "out, as `mxelm fit` does, and `mxelm solve` with --confidences")
         return confidences(scores, self.temperature)
 
     def save(self, prefix: str | os.PathLike) -> None:

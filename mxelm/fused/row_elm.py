@@ -14,7 +14,8 @@ import numpy as np
 from scipy.linalg import blas
 
 from mxelm.fused.gram import BLOCK, Blocks, Gram, mirrored
-from mxelm.fused.intercept import solve_with_intercept
+from mxelm.fused.intercept import about, means, solve_with_intercept
+from mxelm.fused.solver import solve
 
 if TYPE_CHECKING:
     from mxelm.fused.projection import Projection
@@ -73,6 +74,20 @@ class RowELM:
         for start in range(0, len(X), BLOCK):
             scores[start:start + BLOCK] = self._hidden(X[start:start + BLOCK].astype(np.float64)) @ weights
         return scores
+
+    def scores_left_out(self, X: np.ndarray, codes: np.ndarray, weights: np.ndarray, l2: float) -> np.ndarray:
+        """Scores of rows that were taken in, float64 (n, n_outputs), each by the model of all the others.
+
+        X: (n, n_features). codes: class numbers (n,). weights: (n,), what of each is left out.
+        """
+        scores, A, B = self.scores(X, l2), *self._matrices()
+        h, _ = means(A, B)
+        H = self._hidden(X)[:, :-1] - h
+        spread = solve(about(A, B, 0.0, *means(A, B))[0], H.T, l2)
+        own = weights * (1 / A[-1, -1] + np.einsum("nl,ln->n", H, spread))
+        targets = np.eye(scores.shape[1])[codes]
+        # own is 1 where no other row tells anything of this one
+        return (scores - own[:, None] * targets) / np.maximum(1 - own[:, None], 1e-9)
 
     def _hidden(self, X):
         """[tanh(XWᵀ + bias), 1], (n, n_neurons + 1), of rows X; by SciPy's BLAS, as all that follows.

@@ -11,15 +11,17 @@ from typing import Literal
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_array, check_random_state, gen_batches
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from mxelm.errors import InputError
+from mxelm.fused.confidence import confidences
 from mxelm.fused.gram import BLOCK
 from mxelm.fused.projection import Projection
+from mxelm.fused.row_confidence import RowConfidence
 from mxelm.fused.row_elm import RowELM
 from mxelm.fused.solver import check_l2
+from mxelm.fused.weights import class_weights, sample_weights
 
 try:
     from sklearn.utils.validation import validate_data
@@ -89,7 +91,7 @@ class ELMClassifier(ClassifierMixin, _ELM):
     suits standardised features. random_state: an int is the seed of W, as in `mxelm.fused.Projection`.
     class_weight: dict of class -> weight, or "balanced" (`fit` only), times sample_weight.
     Fitted: classes_, n_features_in_, projection_ (its W is (n_neurons, n_features)), bias_ (n_neurons,),
-    beta_ (n_neurons, n_classes), intercept_ (n_classes,).
+    beta_ (n_neurons, n_classes), intercept_ (n_classes,), temperature_ (mxelm.fused.row_confidence).
     Raises InputError (a ValueError) for values that cannot be used.
     Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.row_elm).
     """
@@ -103,10 +105,10 @@ class ELMClassifier(ClassifierMixin, _ELM):
     def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> ELMClassifier:
         """Learn from X (n_samples, n_features) and labels y (n_samples,), and forget what was learnt before."""
         X, y = self._checked(X, y, reset=True)
-        weights = _fit_weights(sample_weight, len(X))
+        weights = sample_weights(sample_weight, len(X), some=True)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self._begin(len(self.classes_))
-        return self._add(X, codes, weights, self._class_weights(codes, weights))
+        self._begin_classes()
+        return self._add(X, codes, weights)
 
     def partial_fit(self, X: np.ndarray, y: np.ndarray, classes: Sequence | None = None,
                     sample_weight: np.ndarray | None = None) -> ELMClassifier:
@@ -126,12 +128,12 @@ class ELMClassifier(ClassifierMixin, _ELM):
         if len(unknown):
             raise InputError(f"label {unknown[0]!r} is none of the classes {list(known[:10])}: name all classes in "
                              "the first call of partial_fit")
-        weights = _weights(sample_weight, len(X))
+        weights = sample_weights(sample_weight, len(X))
         if first:
             self.classes_ = known
-            self._begin(len(known))
+            self._begin_classes()
         codes = np.searchsorted(self.classes_, y)
-        return self._add(X, codes, weights, self._class_weights(codes, weights))
+        return self._add(X, codes, weights)
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Scores float64 (n_samples, n_classes); of two classes, (n_samples,), positive for classes_[1].
@@ -140,10 +142,25 @@ class ELMClassifier(ClassifierMixin, _ELM):
         """
         return decision(self._scores(X))
 
+    @property
+    def temperature_(self):
+        """That of the confidences; fitted when first asked for, on rows of the training judged without themselves."""
+        check_is_fitted(self)
+        return self._confidence.temperature(self.l2)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Confidences float64 (n_samples, n_classes), rows adding up to 1: the softmax of scores / temperature_."""
+        scores = self._scores(X)
+        return confidences(scores, self.temperature_)
+
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The class of the largest score, (n_samples,)."""
         best = self._scores(X).argmax(axis=1)
         return self.classes_[best]
+
+    def _begin_classes(self):
+        self._begin(len(self.classes_))
+        self._confidence = RowConfidence(self._running, self.projection_.seed)
 
     def _checked(self, X, y, reset):
         X, y = validate_data(self, X, y, dtype=FLOATS, reset=reset)
@@ -156,20 +173,10 @@ class ELMClassifier(ClassifierMixin, _ELM):
         if not first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise InputError(f"classes differ from those of the first call, {list(self.classes_[:10])}")
 
-    def _class_weights(self, codes, weights):
-        """Weight of each class, (n_classes,); "balanced" counts a sample as often as its weight says."""
-        if isinstance(self.class_weight, str):
-            if self.class_weight != "balanced":
-                raise InputError(f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}")
-            counts = np.bincount(codes, weights, minlength=len(self.classes_))
-            present = counts > 0
-            return np.where(present, counts.sum() / present.sum() / np.where(present, counts, 1), 0)
-        return _non_negative(compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_),
-                             "class_weight")
-
-    def _add(self, X, codes, weights, class_weights):
-        return self._accumulate(X, weights * class_weights[codes],
-                                lambda rows: _one_hot(codes[rows], len(self.classes_)))
+    def _add(self, X, codes, weights):
+        of_class = class_weights(self.class_weight, self.classes_, codes, weights)[codes]
+        self._confidence.add(X, codes, weights, of_class)
+        return self._accumulate(X, weights * of_class, lambda rows: _one_hot(codes[rows], len(self.classes_)))
 
 
 class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
@@ -184,7 +191,7 @@ class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
     def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> ELMRegressor:
         """Learn from X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs), and forget the rest."""
         X, y = self._checked(X, y, reset=True)
-        weights = _fit_weights(sample_weight, len(X))
+        weights = sample_weights(sample_weight, len(X), some=True)
         self._start(y)
         return self._add(X, y, weights)
 
@@ -195,7 +202,7 @@ class ELMRegressor(MultiOutputMixin, RegressorMixin, _ELM):
         """
         first = not hasattr(self, "projection_")
         X, y = self._checked(X, y, reset=first)
-        weights = _weights(sample_weight, len(X))
+        weights = sample_weights(sample_weight, len(X))
         if first:
             self._start(y)
         elif y.shape[1:] != self._output_shape:
@@ -236,26 +243,3 @@ def _seed(random_state):
     """An int is the seed itself; anything else draws one."""
     generator = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, numbers.Integral) else int(generator.randint(2**31 - 1))
-
-
-def _weights(sample_weight, n):
-    """float64 (n,), ones for None."""
-    if sample_weight is None:
-        return np.ones(n)
-    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
-    if weights.shape != (n,):
-        raise InputError(f"sample_weight has shape {weights.shape}, expected ({n},)")
-    return _non_negative(weights, "sample_weight")
-
-
-def _fit_weights(sample_weight, n):
-    weights = _weights(sample_weight, n)
-    if not weights.any():
-        raise InputError("every sample_weight is zero: there is nothing to learn from")
-    return weights
-
-
-def _non_negative(weights, name):
-    if not (weights >= 0).all():
-        raise InputError(f"{name} must not be negative, got {weights.min()}")
-    return weights

@@ -61,6 +61,34 @@ def test_solve_without_an_image(run, shards, tiny_checkpoint, image_folder, tmp_
     assert run("evaluate", tmp_path / "model", "--images", image_folder)["accuracy"] > 0.7
 
 
+def test_solve_calibrates_on_images_held_out(run, shards, image_folder, tmp_path):
+    from mxelm import data
+    from mxelm.fused.confidence import fit_temperature
+    images = data.load(image_folder)
+    held_out = tmp_path / "held"
+    learnt = set(map(bytes, ELMState.load(shards[1][0]).samples))
+    for row, digest in enumerate(images.digests()):
+        if bytes(digest) not in learnt:
+            target = held_out / images.ids[row]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((image_folder / images.ids[row]).read_bytes())
+    (held_out / "red" / "broken.png").write_bytes(b"no image")
+    model = tmp_path / "model"
+    solve = ["solve", shards[1][0], "--l2", 0.5, "--out", model, "--confidences"]
+    said = run(*solve, held_out)
+    assert [name for name, _ in said["skipped"]] == ["red/broken.png"]
+    predictor, held = Predictor.load(str(model)), data.load(held_out)
+    held = held.take([row for row in range(len(held)) if "broken" not in held.ids[row]])
+    assert said["temperature"] == predictor.temperature == fit_temperature(predictor.scores(held), held.targets)
+    answers = run("predict", model, held_out / held.ids[0])
+    assert answers["temperature"] == said["temperature"]
+    [best] = answers["predictions"].values()
+    np.testing.assert_allclose([c for *_, c in best], np.sort(predictor.predict_proba(held.take([0]))[0])[::-1])
+    model = tmp_path / "other"
+    assert "12 of the 36 images" in run("solve", shards[1][0], "--out", model, "--confidences", image_folder, code=1)
+    assert not list(tmp_path.glob("other*"))
+
+
 def test_validation_must_be_of_the_same_run_and_of_other_images(run, shards, tiny_checkpoint, image_folder, tmp_path):
     whole, parts = shards
     run("accumulate", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--neurons", 40, "--out",

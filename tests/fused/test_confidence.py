@@ -29,7 +29,13 @@ def test_it_is_the_minimum_of_the_smoothed_cross_entropy(drawn):
     targets = np.full((50, 5), 0.2 / 51)
     targets[np.arange(50), labels] = 50.2 / 51
     found = minimize(lambda t: -np.sum(targets * log_softmax(scores / np.exp(t), axis=1)), np.zeros(1), tol=1e-10)
-    assert fit_temperature(scores, labels) == pytest.approx(float(np.exp(found.x[0])), rel=1e-3)
+    assert fit_temperature(scores, labels) == pytest.approx(float(np.exp(found.x[0])), rel=1e-6)
+
+
+def test_a_sample_counts_as_often_as_its_weight_says(drawn):
+    scores, labels, times = drawn[0][:60], drawn[1][:60], np.arange(60) % 4
+    repeated = fit_temperature(np.repeat(scores, times, axis=0), np.repeat(labels, times))
+    assert fit_temperature(scores, labels, times) == pytest.approx(repeated, rel=1e-9)
 
 
 def test_a_few_right_answers_are_no_certainty():

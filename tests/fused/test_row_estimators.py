@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from mxelm.errors import InputError
-from mxelm.fused import row_elm
+from mxelm.fused import row_confidence, row_elm
+from mxelm.fused.confidence import calibration_error
 from mxelm.fused.projection import Projection
 from mxelm.fused.row_estimators import ELMClassifier, ELMRegressor
 
@@ -113,9 +114,48 @@ def test_a_fitted_model_goes_on_and_a_second_fit_forgets(digits):
 
 
 def test_size_does_not_depend_on_the_number_of_rows(digits):
+    X, y = (np.concatenate([part, part, part]) for part in digits)
+    few, many = (ELMClassifier(n_neurons=30, random_state=0).fit(X[:n], y[:n]) for n in (2100, 5000))
+    assert len(pickle.dumps(many)) - len(pickle.dumps(few)) < 10_000  # of 1.2 MB: numbers of rows are longer
+
+    many.predict_proba(X[:1])
+    assert len(many._confidence._held) == 2048
+
+
+def test_confidences_are_calibrated_on_rows_judged_without_themselves(digits):
     X, y = digits
-    few, many = (ELMClassifier(n_neurons=30, random_state=0).fit(X[:n], y[:n]) for n in (300, 1700))
-    assert len(pickle.dumps(many)) - len(pickle.dumps(few)) < 100
+    order = np.random.default_rng(0).permutation(len(X))
+    train, test = order[:900], order[900:]
+    for l2 in (1e-3, 1.0, 100.0):
+        model = ELMClassifier(n_neurons=300, l2=l2, random_state=0).fit(X[train], y[train])
+        P, codes = model.predict_proba(X[test]), np.searchsorted(model.classes_, y[test])
+        assert calibration_error(P, codes) < 0.03
+        np.testing.assert_array_equal(model.classes_[P.argmax(axis=1)], model.predict(X[test]))
+
+
+def test_a_row_judged_without_itself_is_judged_by_the_model_of_the_others(digits):
+    X, y, codes = digits[0][:120], digits[1][:120], np.searchsorted(np.unique(digits[1]), digits[1][:120])
+    weights = np.linspace(0.1, 2, 120)
+    model = ELMClassifier(n_neurons=30, l2=0.5, random_state=0).fit(X, y, weights)
+    scores = model._running.scores_left_out(X, codes, weights, 0.5)
+    for row in (0, 5, 77):
+        rest = np.arange(120) != row
+        other = ELMClassifier(n_neurons=30, l2=0.5, random_state=0).fit(X[rest], y[rest], weights[rest])
+        np.testing.assert_allclose(scores[row:row + 1], other.decision_function(X[row:row + 1]), atol=1e-12)
+
+
+def test_confidences_in_portions_are_those_of_fit(digits, monkeypatch):
+    monkeypatch.setattr(row_confidence, "HELD", 200)
+    X, y = digits
+    weights = np.random.default_rng(2).integers(0, 2, len(X)).astype(float)
+    whole = ELMClassifier(n_neurons=25, random_state=0).fit(X, y, weights)
+    parts = ELMClassifier(n_neurons=25, random_state=0)
+    for rows in np.array_split(np.arange(len(X)), 7):
+        parts.partial_fit(X[rows], y[rows], np.unique(y), weights[rows])
+    assert parts.temperature_ == whole.temperature_
+    kept = np.flatnonzero(weights)
+    assert ELMClassifier(n_neurons=25, random_state=0).fit(X[kept], y[kept]).temperature_ == whole.temperature_
+    assert whole.set_params(l2=1e3).temperature_ != parts.temperature_
 
 
 def test_W_and_bias_are_those_of_the_seed_whatever_the_data():
