@@ -1,42 +1,51 @@
 """Paper 5: what a cache of feature maps costs, and where it pays.
 
     python experiments/benchmarks/map_cache.py duplicates --seeds 0 1 2   near-duplicates among the queries: it pays
+    python experiments/benchmarks/map_cache.py caltech101 | cifar10       queries that are all new
     python experiments/benchmarks/map_cache.py mnist                      a network so small that it does not
     python experiments/benchmarks/map_cache.py search                     1-NN over its bound, and over hnswlib
     python experiments/benchmarks/map_cache.py memory                     peak memory of a cache written to disk
 
-Question: when is hit rate x cost skipped > search cost? Protocol: the network alone and with its cache decide the same
-images, in turn, decoding included; for a quiet machine. The near-duplicates are cached pictures, saved again as JPEG,
-smaller, or without their margin, half of the queries; thresholds are calibrated on other such queries.
+Question: when is hit rate x cost skipped > search cost? Protocol: the three figures are measured on held-out queries,
+by layer and size of the cache; the layer with most to gain there then decides new queries, in turn with the network
+alone, decoded pictures to labels; for a quiet machine. The near-duplicates are cached pictures, saved again as JPEG,
+smaller, or without their margin, half of all queries, held-out ones too.
 """
 import sys
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import cv2
 import feature_maps as lesson
 import numpy as np
-from lab import in_a_process, in_turn, main, memory
+from lab import in_a_process, in_turn, main, map_sets, memory
 from lab.measuring import forget_peak
 
 from mxelm import backbones, data, fused
 from mxelm.data import Dataset
 from mxelm.data.sources import in_memory
 from mxelm.feature_maps import Cache, MatchingClassifier, write
+from mxelm.feature_maps.gain import DoesNotPay
 from mxelm.feature_maps.search import Nearest
 from mxelm.reporting import plots, results
 
-SMALL = {**lesson.TRAINING, "epochs": 1}
+MATCHING = {"budget": 0.005, "batch": 32, "rounds": 2}
+COPIES = {**MATCHING, "per_class": 15, "n_neurons": 1024, "queries": 400, "share": 0.5, "sizes": [150, 500, 1515],
+          "layers": ["block0_project", "block1_project", "block2_add"]}  # sizes: images in the cache
 RUNS = {
-    "duplicates": {"per_class": 15, "n_neurons": 1024, "queries": 400, "share": 0.5, "budget": 0.005, "batch": 32,
-                   "layers": ["block2_add", "block4_add"], "rounds": 2},
-    "mnist": {"cached": [1000, 5000, 30_000], "held": 2000, "queries": 500, "budget": 0.005, "batch": 32,
-              "layers": ["relu2_fwd", "relu3_fwd"], "rounds": 2},
+    "duplicates": COPIES,
+    "caltech101": {**COPIES, "share": 0.0},
+    "cifar10": {**MATCHING, "cached": 20_000, "held": 1000, "queries": 1000, "sizes": [1000, 5000, 20_000],
+                "layers": ["ch_concat_3a_chconcat", "ch_concat_3c_chconcat", "ch_concat_4b_chconcat"]},
+    "mnist": {**MATCHING, **lesson.TRAINING, "epochs": 1, "trained": 10_000, "held": 2000, "queries": 1000,
+              "sizes": [1000, 5000, 30_000], "layers": ["relu2_fwd", "relu3_fwd"]},
     "search": {"descriptors": 30_000, "numbers": 128, "queries": 2000, "rounds": 5},
     "memory": {"images": [1000, 30_000], "layers": ["relu3_fwd"]},
 }
-QUICK = {"per_class": 10, "queries": 60, "descriptors": 2000, "cached": [200], "held": 150, "images": [200, 1000],
-         "rounds": 1}
+QUICK = {"per_class": 10, "queries": 220, "descriptors": 2000, "sizes": [50, 100], "trained": 300, "cached": 100,
+         "held": 220, "images": [200, 1000], "rounds": 1}
 
 
 def near_duplicate(image, rng):
@@ -59,44 +68,63 @@ def queries(cached, others, settings, rng):
                    "queries")
 
 
-def timed(backbone, cache, layers, held, test, settings):
-    """Figures of a cache at `layers`: its gain as calibrated, and both ways to decide the same images, in turn."""
-    model = MatchingClassifier(backbone, layers, budget=settings["budget"], batch=settings["batch"], must_pay=False)
-    model.fit(held, cache=cache)
-    images = test.module_iter(settings["batch"], backbone.preprocessing, labels=False)
-    seconds = in_turn({"network": lambda: backbone.extract(images), "cache": lambda: model.decide(test)},
-                      settings["rounds"])
-    own, decided = backbone.extract(images).argmax(axis=1), model.decide(test)
-    hit = decided.layer >= 0
-    return {"net_speedup": seconds["network"] / seconds["cache"], "hits": hit.mean(),
-            "wrong_hits": np.mean(hit & (decided.labels != test.targets)),
-            "accuracy": np.mean(decided.labels == test.targets), "network_accuracy": np.mean(own == test.targets),
-            "gain": {**model.gain_.to_json(), "saved": model.gain_.saved}, "cached": len(cache.labels)}
+def compared(backbone, cache, held, test, settings):
+    """The Gain by layer and size of the cache; the best layer of the whole cache, and its time beside the network's."""
+    models = {(layer, n): MatchingClassifier(backbone, [layer], budget=settings["budget"], batch=settings["batch"],
+                                             must_pay=False).fit(held, cache=_first(cache, n))
+              for layer, n in product(settings["layers"], settings["sizes"])}
+    layer, n = max(((layer, settings["sizes"][-1]) for layer in settings["layers"]),
+                   key=lambda which: models[which].gain_.speedup)
+    try:
+        refused = models[layer, n].gain_.require(n, [layer])
+    except DoesNotPay as refusal:
+        refused = str(refusal)
+    return {"gains": {layer: {str(n): {**models[layer, n].gain_.to_json(), "saved": models[layer, n].gain_.saved}
+                              for n in settings["sizes"]} for layer in settings["layers"]},
+            "layer": layer, "cached": n, "refused": refused, **timed(models[layer, n], test, settings["rounds"])}
 
 
-def duplicates(settings, seed, lab):
+def _first(cache, n):
+    return replace(cache, descriptors={layer: rows[:n] for layer, rows in cache.descriptors.items()},
+                   labels=cache.labels[:n], ids=cache.ids[:n])
+
+
+def timed(model, test, rounds):
+    """The network alone and with its cache decide the same images, in turn."""
+    images = test.module_iter(model.batch, model.backbone_.preprocessing, labels=False)
+    seconds = in_turn({"network": lambda: model.backbone_.extract(images), "cache": lambda: model.decide(test)}, rounds)
+    own = model.backbone_.extract(images).argmax(axis=1)
+    return {"net_speedup": seconds["network"] / seconds["cache"], **map_sets.decided(model, test),
+            "network_accuracy": np.mean(own == test.targets),
+            "ms": {way: 1e3 * value / len(test) for way, value in seconds.items()}}
+
+
+def caltech101(settings, seed, lab):
+    """EfficientNet-Lite0 with an ELM, its training images cached; a share of the queries are near-duplicates."""
     name = "digits" if lab.quick else "caltech101"
     cached, rest = lab.load(name, **({} if lab.quick else {"background": False})).per_class(settings["per_class"], seed)
     backbone = fused.fit(backbones.load("efficientnet_lite0_224"), cached, n_neurons=settings["n_neurons"],
                          seed=seed).predictor.network
+    cached = cached.take(np.random.default_rng(seed).permutation(len(cached)))
     held, test = (queries(cached, part, settings, np.random.default_rng([seed, i]))
                   for i, part in enumerate(rest.split(0.5, seed)))
-    cache = Cache.of(backbone, cached, settings["layers"])
-    return {layer: timed(backbone, cache, [layer], held, test, settings) for layer in settings["layers"]}
+    return compared(backbone, Cache.of(backbone, cached, settings["layers"]), held, test, settings)
+
+
+def cifar10(settings, seed, lab):
+    backbone, cached, held, test = map_sets.cifar10(settings, seed, lab)
+    cached, test = cached.take(np.random.default_rng(seed).permutation(len(cached))), test.take(
+        np.arange(settings["queries"]))
+    return compared(backbone, Cache.of(backbone, cached, settings["layers"], batch=100), held, test, settings)
 
 
 def mnist(settings, seed, lab):
     images, test = lab.load("mnist", "train"), lab.load("mnist", "test")
-    order = np.random.default_rng(seed).permutation(len(images))
-    most = max(settings["cached"])
-    backbone = lesson.trained(images.take(order[:min(most, 10_000)]), SMALL, seed)
-    held, test = images.take(order[most:most + settings["held"]]), test.take(np.arange(settings["queries"]))
-    figures = {}
-    for n in settings["cached"]:
-        cache = Cache.of(backbone, images.take(order[:n]), settings["layers"], batch=100)
-        figures[str(n)] = {layer: timed(backbone, cache, [layer], held, test, settings)
-                           for layer in settings["layers"]}
-    return figures
+    order, n = np.random.default_rng(seed).permutation(len(images)), settings["sizes"][-1]
+    backbone = lesson.trained(images.take(order[:settings["trained"]]), settings, seed)
+    cache = Cache.of(backbone, images.take(order[:n]), settings["layers"], batch=100)
+    return compared(backbone, cache, images.take(order[n:n + settings["held"]]),
+                    test.take(np.arange(settings["queries"])), settings)
 
 
 def search(settings, seed, lab):
@@ -119,7 +147,7 @@ def search(settings, seed, lab):
 def peak(n, layers, root, folder):
     """Highest memory, bytes, of a process while it caches n images in a file."""
     images = data.load("mnist", root=root, split="train") if root != "quick" else data.load("digits")
-    backbone = lesson.trained(images.take(np.arange(100)), SMALL, 0)
+    backbone = lesson.trained(images.take(np.arange(100)), {**lesson.TRAINING, "epochs": 1}, 0)
     part = images.take(np.arange(n))
     forget_peak()
     write(backbone, part, layers, Path(folder) / f"{n}.rows")
@@ -135,7 +163,7 @@ def memory_growth(settings, seed, lab):
 
 
 def one_seed(run, settings, seed, lab):
-    return {"duplicates": duplicates, "mnist": mnist, "search": search,
+    return {"duplicates": caltech101, "caltech101": caltech101, "cifar10": cifar10, "mnist": mnist, "search": search,
             "memory": memory_growth}[run](settings, seed, lab)
 
 
@@ -149,23 +177,15 @@ def rows(run, settings, seeds, lab):
     if run == "memory":
         return [row("cache.peak_mb_growth", [s["growth_mb"] for s in seeds], "MB", "lower",
                     peak_mb=[s["peak_mb"] for s in seeds])]
-    if run == "mnist":
-        plots.curves(lab.work / "saved.png", {
-            layer: (settings["cached"], [1e3 * np.mean([s[str(n)][layer]["gain"]["saved"] for s in seeds])
-                                         for n in settings["cached"]]) for layer in settings["layers"]},
-            xlabel="cached images", ylabel="time saved, ms an image (below 0: lost)")
-        last = str(max(settings["cached"]))
-        return [row("net_speedup.mnist", [s[last][settings["layers"][-1]]["net_speedup"] for s in seeds], "ratio",
-                    layer=settings["layers"][-1], measured=[s.figures for s in seeds],
-                    reason="hit rate x cost skipped is less than the search cost (measured: gain): what follows the "
-                           "last convolution is a pooling and a small product, and comparing an image with 30,000 "
-                           "descriptors of 128 numbers takes twice the network's multiplications; must_pay refuses it")]
-    best = max(settings["layers"], key=lambda layer: np.mean([s[layer]["net_speedup"] for s in seeds]))
-    return [row("net_speedup.caltech101", [s[best]["net_speedup"] for s in seeds], "ratio", layer=best,
-                measured=[s.figures for s in seeds]),
-            row("net_points_lost.caltech101",
-                [100 * (s[best]["network_accuracy"] - s[best]["accuracy"]) for s in seeds], "points", "lower",
-                layer=best)]
+    plots.curves(lab.work / f"{run}-saved.png", {
+        layer: (settings["sizes"], [1e3 * np.mean([s["gains"][layer][str(n)]["saved"] for s in seeds])
+                                    for n in settings["sizes"]]) for layer in settings["layers"]},
+        xlabel="cached images", ylabel="time saved, ms an image (below 0: lost)")
+    refused = [s["refused"] for s in seeds if s["refused"]]
+    return [row(f"net_speedup.{run}", [s["net_speedup"] for s in seeds], "ratio", measured=[s.figures for s in seeds],
+                **({"reason": refused[0]} if refused else {})),
+            row(f"points_lost.{run}", [100 * (s["network_accuracy"] - s["accuracy"]) for s in seeds], "points",
+                "lower")]
 
 
 if __name__ == "__main__":
