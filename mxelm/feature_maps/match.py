@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from mxelm import backbones
-from mxelm.backbones import Backbone
+from mxelm.backbones import Backbone, contained
 from mxelm.backbones.gluon import from_block
 from mxelm.calibration import RULES, budgets, threshold
 from mxelm.containers import load_container, save_container
@@ -176,15 +176,12 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike) -> None:
         """Write all that `load` needs to one file: graph, parameters, cache, thresholds."""
         check_is_fitted(self)
-        backbone, cache = self.backbone_, self.cache_
-        arrays = {"labels": cache.labels, "ids": np.array([name.encode() for name in cache.ids], np.bytes_),
-                  "classes": self.classes_, "thresholds": np.array(self.thresholds_)}
-        arrays.update({f"V.{layer}": rows for layer, rows in cache.descriptors.items()})
-        for kind, params in zip(("arg", "aux"), backbone.feature_params()):
-            arrays.update({f"{kind}.{name}": array.asnumpy() for name, array in params.items()})
+        cache, (metadata, arrays) = self.cache_, contained.pack(self.backbone_)
+        arrays = {**arrays, "labels": cache.labels, "ids": np.array([name.encode() for name in cache.ids], np.bytes_),
+                  "classes": self.classes_, "thresholds": np.array(self.thresholds_),
+                  **{f"V.{layer}": rows for layer, rows in cache.descriptors.items()}}
         save_container(path, KIND, {
-            "name": backbone.name, "symbol": backbone.features.tojson(), "layers": self.chain_.exits[:-1],
-            "preprocessing": backbone.preprocessing.to_json(), "search": self.search, "batch": self.batch,
+            **metadata, "layers": self.chain_.exits[:-1], "search": self.search, "batch": self.batch,
             "budget": self.budget, "rule": self.rule, "gain": self.gain_.to_json(), "cache": cache.identity}, arrays)
 
     @classmethod
@@ -192,10 +189,7 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
         """Read what `save` wrote, as a fitted classifier; FileError for a damaged or foreign file."""
         meta, arrays = load_container(path, KIND)
         try:
-            params = [{name[4:]: mx.nd.array(array) for name, array in arrays.items() if name.startswith(kind)}
-                      for kind in ("arg.", "aux.")]
-            backbone = Backbone(meta["name"], mx.sym.load_json(meta["symbol"]), *params,
-                                Preprocessing.from_json(meta["preprocessing"]), cut=None)
+            backbone = contained.unpack(meta, arrays)
             made = cls(backbone, meta["layers"], budget=meta["budget"], rule=meta["rule"], search=meta["search"],
                        batch=meta["batch"])
             made.backbone_, made.classes_ = backbone, arrays["classes"]

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from mxelm import backbones
-from mxelm.backbones import Backbone
+from mxelm.backbones import Backbone, contained
 from mxelm.backbones.features import features_of
 from mxelm.backbones.gluon import from_block, output_name
 from mxelm.containers import load_container, save_container
@@ -105,23 +105,16 @@ class SlicedClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike) -> None:
         """Write all that `load` needs to one file: graph, parameters, references, labels."""
         check_is_fitted(self)
-        backbone = self.backbone_
-        arrays = {"classes": self.classes_, "references": self.references_, "labels": self.labels_}
-        for kind, params in zip(("arg", "aux"), backbone.feature_params()):
-            arrays.update({f"{kind}.{name}": array.asnumpy() for name, array in params.items()})
-        save_container(path, KIND, {"name": backbone.name, "symbol": backbone.features.tojson(), "k": int(self.k),
-                                    "preprocessing": backbone.preprocessing.to_json(), "weights": self.weights,
-                                    "metric": self.metric}, arrays)
+        metadata, arrays = contained.pack(self.backbone_)
+        save_container(path, KIND, {**metadata, "k": int(self.k), "weights": self.weights, "metric": self.metric},
+                       {**arrays, "classes": self.classes_, "references": self.references_, "labels": self.labels_})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> SlicedClassifier:
         """Read what `save` wrote, as a fitted classifier; FileError for a damaged or foreign file."""
         meta, arrays = load_container(path, KIND)
         try:
-            params = [{name[4:]: mx.nd.array(array) for name, array in arrays.items() if name.startswith(kind)}
-                      for kind in ("arg.", "aux.")]
-            backbone = Backbone(meta["name"], mx.sym.load_json(meta["symbol"]), *params,
-                                Preprocessing.from_json(meta["preprocessing"]), cut=None)
+            backbone = contained.unpack(meta, arrays)
             made = cls(backbone, k=meta["k"], weights=meta["weights"], metric=meta["metric"])
             made._keep(backbone, arrays["classes"], arrays["references"], arrays["labels"])
             _check_choices(made.k, made.weights, made.metric, len(made.labels_))

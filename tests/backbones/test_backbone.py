@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from mxelm.backbones import Backbone, load
+from mxelm.backbones import Backbone, contained, load
 from mxelm.backbones.backbone import graph_digest
+from mxelm.containers import load_container, save_container
 from mxelm.errors import InputError
 from mxelm.runtime import mx
 
@@ -167,3 +168,12 @@ def test_real_images(real_data):
     raw = [mx.image.imread(str(path)).asnumpy() for path in sorted(folder.iterdir())[:3]]
     features = backbone.extract(raw)
     assert features.shape == (3, 768) and np.isfinite(features).all() and features.min() >= 0
+
+
+def test_in_a_container_it_is_the_same_network(tiny, tmp_path):
+    metadata, arrays = contained.pack(tiny)
+    save_container(tmp_path / "file", "test", {**metadata, "k": 3}, {**arrays, "labels": np.arange(4)})
+    again = contained.unpack(*load_container(tmp_path / "file", "test"))
+    assert again.digest == tiny.digest and again.preprocessing == tiny.preprocessing
+    with pytest.raises(KeyError):
+        contained.unpack({"name": "x"}, arrays)
