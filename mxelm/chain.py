@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mxelm.errors import InputError, require_choice
-from mxelm.graphs import cut, segments
+from mxelm.graphs import cut, keeps_numbers, segments
 from mxelm.runtime import mx, without_lines
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Chain:
     exits: names of internal outputs or layers, in the order of computation. interface: "symbol" (a bound executor for
     each number of rows) or "gluon" (a hybridized block a segment). sizes: for how many different numbers of rows a
     segment stays bound. One run at a time; maps are valid until the next segment runs.
-    Raises InputError for exits that do not exist or are out of order.
+    difference: the `agreement` at one image of noise, which every chain is tried with.
+    Raises InputError for exits that do not exist or are out of order, and where the difference tells of wrong fusion.
     """
 
     def __init__(self, backbone: Backbone, exits: Sequence[str], *, interface: Literal["symbol", "gluon"] = "symbol",
@@ -53,7 +54,10 @@ class Chain:
         self._pieces = [piece(segment.symbol, segment.inputs, arrays, aux, backbone.ctx, sizes)
                         for segment in self.segments]
         self._values, self._next = {}, 0
-        self._verify()
+        self.difference = self.agreement(self.noise(1))
+        if not self.difference <= TOLERANCE:  # fusion at bind can make a segment silently wrong
+            raise InputError(f"{backbone.name} cut at {', '.join(self.exits[:-1])} differs from the whole network by "
+                             f"{self.difference:.1e}: set MXNET_SUBGRAPH_BACKEND=NONE before MXNet loads")
 
     def run(self, x: np.ndarray | mx.nd.NDArray) -> Iterator[tuple[str, mx.nd.NDArray]]:
         """Yield (exit, maps) segment by segment; maps are NDArrays (n, c, h, w), at last the features (n, n_features).
@@ -132,13 +136,6 @@ class Chain:
         shape = (batch, *self.backbone.preprocessing.shape)
         return np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
 
-    def _verify(self):
-        """Fusion at bind can make a segment silently wrong: one image of noise shows it."""
-        difference = self.agreement(self.noise(1))
-        if not difference <= TOLERANCE:
-            raise InputError(f"{self.backbone.name} cut at {', '.join(self.exits[:-1])} differs from the whole network "
-                             f"by {difference:.1e}: set MXNET_SUBGRAPH_BACKEND=NONE before MXNet loads")
-
 
 class _Bound:
     """A segment as executors, one for each number of rows, the `sizes` last used.
@@ -181,7 +178,7 @@ class _Bound:
 
 
 class _Block:
-    """A segment as a hybridized gluon.SymbolBlock."""
+    """A segment as a hybridized gluon.SymbolBlock, fused by oneDNN at the first call where MXNet can."""
 
     def __init__(self, symbol, inputs, arrays, aux, ctx, sizes):
         self.inputs = inputs
@@ -189,11 +186,24 @@ class _Block:
         parameters = self.block.collect_params()
         parameters.load_dict({name: array for name, array in {**arrays, **aux}.items() if name in parameters}, ctx)
         self.block.hybridize(static_alloc=True)
+        self.fuses = ctx.device_type == "cpu" and keeps_numbers(symbol)
 
     def __call__(self, values):
+        inputs = [values[name] for name in self.inputs]
         with mx.autograd.pause(train_mode=False):
-            outputs = self.block(*(values[name] for name in self.inputs))
+            if self.fuses:
+                self._fuse(inputs)
+            outputs = self.block(*inputs)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+    def _fuse(self, inputs):
+        """What MXNet does with a bound Symbol by itself; it fails for some segments that read several arrays."""
+        self.fuses = False
+        if os.environ.get("MXNET_SUBGRAPH_BACKEND") != "NONE":
+            try:
+                self.block.optimize_for(*inputs, backend="MKLDNN", static_alloc=True)
+            except mx.MXNetError:
+                self.block.hybridize(static_alloc=True)
 
     def target(self, name, rows):
         """None: a block takes any array."""

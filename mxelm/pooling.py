@@ -1,6 +1,7 @@
 """Rows from a layer's maps: means, means with standard deviations, rows of unit length."""
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,14 +20,13 @@ def mean(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
         return maps
     n, c = maps.shape[:2]
     places = maps.reshape(n * c, -1)
-    return (places @ np.full(places.shape[1], 1 / places.shape[1], np.float32)).reshape(n, c)
+    return (places @ _shares(places.shape[1])).reshape(n, c)
 
 
 def l2_normalised(rows: np.ndarray) -> np.ndarray:
     """Rows (n, d) divided by their L2 norm; a row of zeros stays as it is. Source: Savchenko, "Adaptive CNNs"."""
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    norms[norms == 0] = 1
-    return rows / norms[:, None]
+    return rows / (norms + (norms == 0))[:, None]
 
 
 def mean_and_deviation(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
@@ -38,6 +38,12 @@ def mean_and_deviation(maps: np.ndarray | mx.nd.NDArray) -> np.ndarray:
     n, c = maps.shape[:2]
     places = maps.reshape(n, c, -1)
     return np.stack([places.mean(axis=2), places.std(axis=2)], axis=2).reshape(n, 2 * c)
+
+
+@lru_cache(maxsize=64)
+def _shares(count):
+    """1 / count, so many times: what a map's places are multiplied with for their mean."""
+    return np.full(count, 1 / count, np.float32)
 
 
 def _numpy(maps):

@@ -20,7 +20,7 @@ import early_exit as lesson
 import numpy as np
 from lab import in_turn, main
 from lab.exit_rows import LINES
-from lab.exits import passed, split
+from lab.exits import images_of, passed, split
 from tqdm import tqdm
 
 from mxelm import backbones, early_exit
@@ -35,15 +35,17 @@ from mxelm.runtime import gluoncv, mx
 from mxelm.runtime import seed as seed_mxnet
 
 OTHER_TASKS = re.compile("voc|coco|citys|ade|kinetics|sthsth|something|hmdb|ucf|mhp|fashion|custom|ssd|yolo|rcnn|pose|"
-                         "siam|smot|i3d|slowfast|r2plus1d|p3d|c3d|center_net|monodepth|deeplab|fcn|psp|icnet|danet")
+                         "siam|smot|i3d|slowfast|r2plus1d|p3d|c3d|center_net|monodepth|deeplab|fcn|psp|icnet|danet|"
+                         "hrnet.*_s$")
 RUNS = {
     "cut": {"exits": 2, "size": 96,  # pixels, where the network takes them, else 224
-            "minutes": 4},  # shallow networks first
+            "minutes": 40},  # shallow networks first
     "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
-              "batches": [1, 32], "rounds": 3, "leaving": 0.4},  # share of the rows at each exit
-    "ms": {"networks": ["lite0", "mobilenet"], "images": 12, "rounds": 3},
+              "rounds": {"1": 40, "32": 4},  # by batch
+              "leaving": 0.4},  # share of the rows at each exit
+    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 80, "rounds": 2},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
 
@@ -66,12 +68,11 @@ def cut_everywhere(settings, seed, lab):
         try:
             network = random_network(name, settings["size"], seed)
             exits = random_exits(network, settings["exits"], rng)
-            x = rng.normal(0, 1, (1, *network.preprocessing.shape)).astype(np.float32)
-            fused[name] = Chain(network, exits).agreement(x)
+            fused[name] = Chain(network, exits).difference
             with unfused():
-                bound_alike += [name] if Chain(network, exits).agreement(x) == 0 else []
+                bound_alike += [name] if Chain(network, exits).difference == 0 else []
         except (MxelmError, RuntimeError, ValueError, OSError, AttributeError, TypeError, NotImplementedError) as error:
-            failed[name] = (str(error) or type(error).__name__).strip().splitlines()[-1][:200]
+            failed[name] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
     return {"fused": fused, "bit_for_bit": bound_alike, "failed": failed}
 
 
@@ -107,15 +108,15 @@ def speed(settings, seed, lab):
         short = SHORT[name]
         network = backbones.zoo(name) if short == "resnet18" else backbones.load(name)
         whole, chain, gluon = Chain(network, []), Chain(network, exits), Chain(network, exits, interface="gluon")
-        for batch in settings["batches"]:
+        for batch, rounds in ((int(batch), rounds) for batch, rounds in settings["rounds"].items()):
             x = np.random.default_rng(seed).normal(0, 1, (batch, *network.preprocessing.shape)).astype(np.float32)
             kept = [round(batch * (1 - settings["leaving"]) ** passed) for passed in (1, 2)]
             taken = in_turn({"whole": partial(run, whole, x), "chain": partial(run, chain, x),
                              "gluon": partial(run, gluon, x), "dropping": partial(run, chain, x, kept)},
-                            settings["rounds"], f"{short}, batch {batch}", clock=time.process_time)
+                            rounds, f"{short}, batch {batch}", clock=time.process_time)
             figures["overhead"][f"{short}.b{batch}"] = taken["chain"] / taken["whole"]
             figures["gluon"][f"{short}.b{batch}"] = taken["gluon"] / taken["chain"]
-        seconds = chain.seconds(batch)
+        seconds = chain.seconds(batch, repeats=rounds, clock=time.process_time)
         linear = (seconds * [1, kept[0] / batch, kept[1] / batch]).sum() / seconds.sum()
         figures["compaction"][short] = taken["dropping"] / taken["chain"] / linear
     return figures
@@ -130,36 +131,36 @@ def run(chain, x, kept=()):
 
 
 def milliseconds(settings, seed, lab):
-    """Mean milliseconds of one image, decisions included, by network and line of the lesson's table."""
+    """Mean milliseconds of one test image, decisions included, by network and line of the lesson's table."""
     found = {"decision_us": {batch: decision_us(batch) for batch in (1, 32)}}
     for name in settings["networks"]:
         recipe = lesson.RUNS[name]
-        lines, names = {}, ("first", "second", "last")
-        cascades = {line: early_exit.load(lab.work / f"{name}-{line}") for line in LINES}
-        lines.update(cascades)
-        chain, n_classes = cascades["adaptive"].chain, len(cascades["adaptive"].classes)
         x, y, _ = passed(recipe, lab)
-        train, _ = split(y, recipe["train"], seed)
-        places = [[*recipe["candidates"], "flatten"].index(exit.replace("_output", "")) for exit in chain.exits]
-        forest = [head(classifier("rf").fit(x[m][train], y[train]), n_classes) for m in places]
-        heads = {"lr": cascades["cascaded"].heads, "svm": cascades["adaptive"].heads, "rf": forest,
-                 "ridge": cascades["placed"].heads}
-        for kind, made in heads.items():
-            for where, m in zip(names, (0, len(made) - 2, len(made) - 1)):
-                t = np.where(np.arange(len(made)) == m, -np.inf, np.inf)
-                lines[f"{kind}.{where}"] = early_exit.Cascade(chain, made, t, cascades["placed"].classes)
-        images = [one.asnumpy() for one in test_images(recipe, chain.backbone, settings["images"], lab)]
+        train, test = split(y, recipe["train"], seed)
+        lines = lines_of(name, [part[train] for part in x], y[train], lab)
+        some = images_of(recipe, lab).take(test[np.linspace(0, len(test) - 1, settings["images"]).astype(int)])
+        loader = some.gluon_loader(1, lines["placed"].chain.backbone.preprocessing)
+        images = [image.asnumpy() for image, _ in loader]
         taken = in_turn({line: partial(answer_all, cascade, images) for line, cascade in lines.items()},
                         settings["rounds"], name, clock=time.process_time)
         found[name] = {line: 1000 * seconds / len(images) for line, seconds in taken.items()}
     return found
 
 
-def test_images(recipe, backbone, count, lab):
-    """Single preprocessed images, drawn over all classes."""
-    images = lab.load(recipe["set"])
-    some = images.take(np.linspace(0, len(images) - 1, count).astype(int))
-    return [x for x, _ in some.gluon_loader(1, backbone.preprocessing)]
+def lines_of(name, x, y, lab):
+    """The cascades that the lesson has kept, and each kind of classifier alone at one exit, as cascades too."""
+    lines = {line: early_exit.load(lab.work / f"{name}-{line}") for line in LINES}
+    chain, classes = lines["adaptive"].chain, lines["adaptive"].classes
+    candidates = lesson.RUNS[name]["candidates"]
+    places = [*(candidates.index(exit.removesuffix("_output")) for exit in chain.exits[:-1]), len(candidates)]
+    forest = [head(classifier("rf").fit(x[m], y), len(classes)) for m in places]
+    kinds = {"lr": lines["cascaded"].heads, "svm": lines["adaptive"].heads, "rf": forest,
+             "ridge": [*lines["placed"].heads[:-1], head(classifier("ridge").fit(x[-1], y), len(classes))]}
+    for kind, heads in kinds.items():
+        for where, m in zip(("first", "second", "last"), (0, len(heads) - 2, len(heads) - 1)):
+            t = np.where(np.arange(len(heads)) == m, -np.inf, np.inf)
+            lines[f"{kind}.{where}"] = early_exit.Cascade(chain, heads, t, classes)
+    return lines
 
 
 def answer_all(cascade, images):
@@ -212,6 +213,9 @@ def ms_rows(settings, seeds, lab):
         first = seeds[0][name]
         made += [results.over_seeds(f"exit.{line}.{name}.ms", [seed[name][line] for seed in seeds], "ms", "lower",
                                     conditions={"over_last_svm": first[line] / first["svm.last"]}) for line in first]
+        made.append(results.over_seeds(f"exit.speedup.{name}.end_to_end", [seed[name]["svm.last"] / seed[name]["placed"]
+                                                                           for seed in seeds], "ratio", "higher",
+                                       conditions={"images": settings["images"]}))
     if {"lite0", "mobilenet"} <= set(settings["networks"]):
         made.append(results.over_seeds("exit.smaller.lite0.ms", [seed["mobilenet"]["svm.last"] for seed in seeds], "ms",
                                        "lower", conditions={"network": "mobilenet run whole, SVM at its last exit"}))

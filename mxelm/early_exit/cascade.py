@@ -70,8 +70,9 @@ class Cascade:
             leaves |= m == last
             labels[rows[leaves]], confidences[rows[leaves]], exits[rows[leaves]] = found[leaves], sure[leaves], m
             seconds[m] = time.perf_counter() - start
-            rows = rows[~leaves]
-            self.chain.keep(np.flatnonzero(~leaves))
+            if leaves.any():
+                rows = rows[~leaves]
+                self.chain.keep(np.flatnonzero(~leaves))
         return Answers(labels, exits, confidences, seconds)
 
     def answers(self, batches: Iterable[mx.io.DataBatch]) -> Answers:

@@ -20,12 +20,13 @@ def decide(scores: np.ndarray, t: float, confidence: str = "top") -> tuple[np.nd
     "single" (the highest score, where it is the only one above t: CDL's rule).
     """
     labels = scores.argmax(axis=1)
-    top = scores[np.arange(len(scores)), labels]
-    if confidence == "top":
+    if confidence == "top" or scores.shape[1] == 1:
+        top = scores[np.arange(len(scores)), labels]
         return labels, top, top > t
-    second = np.partition(scores, -2, axis=1)[:, -2] if scores.shape[1] > 1 else np.full_like(top, -np.inf)
+    second, top = np.partition(scores, -2, axis=1)[:, -2:].T
     if confidence == "margin":
-        return labels, top - second, top - second > t
+        sure = top - second
+        return labels, sure, sure > t
     return labels, top, (top > t) & (second <= t)
 
 
