@@ -59,7 +59,7 @@ RUNS = {
     "finetuned": {**CALTECH, "backbone": "mobilenet_v1_0.75_224", "candidates": [
         "conv_pw_5_relu", "conv_pw_6_relu", "conv_pw_7_relu", "conv_pw_8_relu", "conv_pw_9_relu", "conv_pw_11_relu"],
         "aside": 10,  # of the training images a class: they choose exits and thresholds
-        "epochs": 6, "batch": 32, "peak": 0.01, "warmup": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
+        "epochs": 5, "batch": 32, "peak": 0.01, "warmup": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
     "cifar10": {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in
                                                               ("3a", "3b", "3c", "4a")],
                 "images": 3000, "epochs": 2, "batch": 128, "peak": 0.02, "warmup": 0.2,  # fraction of the run
