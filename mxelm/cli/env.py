@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import argparse
 
+from mxelm.cli import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing beyond what every command takes."""
@@ -21,16 +23,8 @@ def run(args: argparse.Namespace) -> dict:
     from mxelm.backbones.loading import resolve
     from mxelm.backbones.manifest import at_hand, known
     weights = {"inception_small": None, **known(), **at_hand()}
-    return {**found, "data": {name: _place(data.find, name) for name in data.KNOWN if name != "digits"},
-            "weights": {name: _place(resolve, name) for name in weights}}
-
-
-def _place(find, name):
-    from mxelm.errors import FileError
-    try:
-        return str(find(name))
-    except FileError:
-        return None
+    return {**found, "data": {name: options.place(data.find, name) for name in data.KNOWN if name != "digits"},
+            "weights": {name: options.place(resolve, name) for name in weights}}
 
 
 def show(result: dict) -> None:

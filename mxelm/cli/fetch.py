@@ -16,11 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     from mxelm import data
     from mxelm.backbones.fetching import fetch
+    from mxelm.backbones.loading import resolve
     from mxelm.backbones.manifest import known
     weights = known()
     sets = {name: known_set for name, known_set in data.KNOWN.items() if known_set.downloads}
     if args.name is None:
-        return {"weights": weights, "data": {name: known_set.title for name, known_set in sets.items()}}
+        places = {**{name: options.place(resolve, name) for name in weights},
+                  **{name: options.place(data.find, name) for name in sets}}
+        return {"weights": weights, "data": {name: known_set.title for name, known_set in sets.items()},
+                "places": places}
     if args.name in weights:
         prefix = fetch(args.name, args.folder, progress=options.progress(args))
         return {"prefix": prefix, "licence": weights[args.name]["licence"], "source": weights[args.name]["source"]}
@@ -32,10 +36,10 @@ def run(args: argparse.Namespace) -> dict:
 
 def show(result: dict) -> None:
     if "weights" in result:
-        for name, entry in result["weights"].items():
-            print(f"{name:20} {entry['summary']}; licence: {entry['licence']}")
-        for name, title in result["data"].items():
-            print(f"{name:20} {title}")
+        about = {name: f"{entry['summary']}; licence: {entry['licence']}" for name, entry in result["weights"].items()}
+        for name, text in {**about, **result["data"]}.items():
+            place = result["places"][name]
+            print(f"{name:20} {text}{f' (at hand: {place})' if place else ''}")
     elif "prefix" in result:
         print(f"{result['prefix']}: whole (licence: {result['licence']}; from {result['source']})")
     else:

@@ -5,7 +5,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,15 @@ def read_backbone(args: argparse.Namespace, prefix: str, *, preprocessing: dict 
     if Path(resolve(prefix)).resolve() == Path(args.out).resolve():
         raise InputError(f"--out {args.out} is the checkpoint that is read: choose another, or it would be overwritten")
     return backbones.load(prefix, **given, preprocessing=preprocessing and Preprocessing.from_json(preprocessing))
+
+
+def place(find: Callable[[str], Any], name: str) -> str | None:
+    """Where `find` finds what is called `name`, or None."""
+    from mxelm.errors import FileError
+    try:
+        return str(find(name))
+    except FileError:
+        return None
 
 
 def add_ctx(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KIND = "training-checkpoint"
+_REMEMBER = ("LARS", "Nadam")  # more than arrays and counters: numbers, which older checkpoints lack
 
 
 def identity_of(loader: GluonLoader, forward: Callable, schedule: Callable[[float], float], *, seed: int, epochs: int,
@@ -107,8 +108,10 @@ def _restore(path, network, trainer, identity, ctx):
 
 def _set_optimizer(trainer, meta, arrays, ctx):
     optimizer, updater = trainer._optimizer, trainer._updaters[0]
-    vars(optimizer).update({name: value for name, value in meta.get("optimizer_numbers", {}).items()
-                            if name in _numbers(optimizer)})
+    numbers = meta.get("optimizer_numbers", {})
+    if not numbers and type(optimizer).__name__ in _REMEMBER:
+        raise ValueError(f"it lacks what {type(optimizer).__name__} remembers between steps; begin anew")
+    vars(optimizer).update({name: value for name, value in numbers.items() if name in _numbers(optimizer)})
     optimizer.num_update = meta["num_update"]
     counts = {int(k): v for k, v in meta["update_counts"].items()}
     optimizer._index_update_count.clear()

@@ -1,5 +1,6 @@
 """`mxelm verify` and `mxelm fetch` on the command line: output, JSON, exit codes, no traceback."""
 import json
+import shutil
 from pathlib import Path
 
 from mxelm.cli import main
@@ -30,6 +31,18 @@ def test_fetch_lists_and_refuses(capsys):
     assert "cifar10" in json.loads(capsys.readouterr().out)["data"]
     assert main(["fetch", "resnet999"]) == 1
     assert "efficientnet_lite0" in capsys.readouterr().err
+
+
+def test_fetch_marks_what_is_at_hand(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for ending in ("-symbol.json", "-0000.params", ".json"):
+        shutil.copy(f"{tiny_checkpoint}{ending}", folder / f"efficientnet_lite1{ending}")
+    monkeypatch.setenv("MXELM_DATA", str(tmp_path))
+    monkeypatch.setenv("MXELM_CACHE", str(tmp_path / "cache"))
+    assert main(["fetch"]) == 0
+    marked = [line for line in capsys.readouterr().out.splitlines() if "at hand" in line]
+    assert len(marked) == 1 and marked[0].endswith(f"(at hand: {folder / 'efficientnet_lite1'})")
 
 
 def test_fetch_from_nowhere_says_what_to_put_where(tmp_path, monkeypatch, capsys):

@@ -482,6 +482,18 @@ def test_a_checkpoint_of_odd_content_is_refused(tmp_path, change, told):
         run(network(), epochs=1, checkpoint=path, resume=True, **ADAM)
 
 
+@pytest.mark.parametrize("optimizer", ["lars", "nadam"])
+def test_a_checkpoint_without_what_its_optimizer_remembers_is_refused(tmp_path, optimizer):
+    """As those of an older version, with which a run would go on another way."""
+    path = tmp_path / "run.state"
+    run(network(), epochs=1, checkpoint=path, optimizer=optimizer, settings=None)
+    meta, arrays = load_container(path, training.KIND)
+    del meta["optimizer_numbers"]
+    save_container(path, training.KIND, meta, arrays)
+    with pytest.raises(FileError, match=f"(?i){path}.*{optimizer} remembers"):
+        run(network(), epochs=1, checkpoint=path, resume=True, optimizer=optimizer, settings=None)
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_what_killed_saves_have_left_is_removed(tmp_path, resume):
     for name in (".run.state.part-ab12.state", ".run.state.best.part-ab12.best"):
