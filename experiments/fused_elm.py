@@ -8,8 +8,7 @@ Question: does the fused network, which stores no feature, learn as well as the 
 features of the same backbone? Protocol: 30 random training images a class, up to 50 of the rest as test images, which
 are scored once; l2 and the number of neurons are chosen by generalized cross-validation, every baseline's own
 parameter on 20 % of the training images, then solved again on all of them. The stand-in for Inception21k, whose weights
-can no longer be had, is EfficientNet-Lite0. What it costs is measured in benchmarks/fused_speed.py. Source: Arcada,
-sections 2 and 3. The rows of the ELM below are of the choice by accuracy that stood here before.
+can no longer be had, is EfficientNet-Lite0. Costs: benchmarks/fused_speed.py. Source: Arcada, sections 2 and 3.
 
 Evidence:
 
@@ -23,6 +22,7 @@ Evidence:
 """
 import numpy as np
 from lab import main, step, table
+from lab.featured import features, rows_of
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -92,11 +92,9 @@ BASELINES = {  # on stored features: name -> (model of its parameter, values tri
 }
 
 
-def baselines(backbone, learning, test, settings, seed):
+def baselines(X, X_test, learning, test, settings, seed):
     """Name -> (accuracy per class on the test images, the parameter chosen on the same validation images)."""
-    X, X_test, y = features_of(backbone, learning).rows, features_of(backbone, test).rows, learning.targets
-    place = {name: i for i, name in enumerate(learning.ids)}
-    train, held = ([place[name] for name in part.ids] for part in learning.split(settings["validation"], seed))
+    y, (train, held) = learning.targets, rows_of(learning, *learning.split(settings["validation"], seed))
     found = {}
     for name, (model, values) in BASELINES.items():
         scores = [balanced_accuracy_score(y[held], model(v).fit(X[train], y[train]).predict(X[held])) for v in values]
@@ -117,8 +115,10 @@ def one_seed(run, settings, seed, lab):
     score, _ = evaluate(predictor, test)
     figures = {"elm": score["accuracy"], "elm_per_class": score["mean_per_class"], "state_bytes": state.nbytes,
                "feature_bytes": 4 * state.n_samples * backbone.n_features, "l2": choice.l2,
-               "n_neurons": choice.n_neurons, "learning_images": len(learning), "test_images": len(test)}
-    for name, (accuracy, parameter) in baselines(backbone, learning, test, settings, seed).items():
+               "n_neurons": choice.n_neurons, "learning_images": len(learning), "test_images": len(test),
+               "calibration_error": score["calibration_error"]}
+    X = [features(backbone, dataset, lab)[part] for part in rows_of(dataset, learning, test)]
+    for name, (accuracy, parameter) in baselines(*X, learning, test, settings, seed).items():
         figures.update({f"{name}_per_class": accuracy, f"{name}_parameter": parameter})
     return figures
 
@@ -128,12 +128,12 @@ def rows(run, settings, seeds, lab):
         conditions = {**settings, "test_images": seeds[0]["test_images"]}
         return [results.over_seeds(f"demo.{name}", [100 * seed[name] for seed in seeds], "%", "higher",
                                    conditions=conditions) for name in ("accuracy", "ridge_raw")]
-    accuracies = ("elm", "elm_per_class", *(f"{name}_per_class" for name in BASELINES))
-    return [*(results.over_seeds(f"fused.{run}.{name}", [100 * seed[name] for seed in seeds], "%", "higher",
-                                 conditions=settings) for name in accuracies),
-            *(results.over_seeds(f"fused.{run}.{name}", [seed[name] for seed in seeds], "bytes", better,
-                                 conditions=settings) for name, better in (("state_bytes", "lower"),
-                                                                           ("feature_bytes", "none")))]
+    figures = {**dict.fromkeys(("elm", "elm_per_class", *(f"{name}_per_class" for name in BASELINES)), "higher"),
+               "calibration_error": "lower", "state_bytes": "lower", "feature_bytes": "none"}
+    conditions = {**settings, **{name: [seed[name] for seed in seeds] for name in ("l2", "n_neurons", "test_images")}}
+    return [results.over_seeds(f"fused.{run}.{name}", [seed[name] * (1 if "bytes" in name else 100) for seed in seeds],
+                               "bytes" if "bytes" in name else "%", better, conditions=conditions)
+            for name, better in figures.items()]
 
 
 def lesson(lab):
@@ -153,10 +153,11 @@ def lesson(lab):
 
     score, _ = evaluate(predictor, test)
     stored = 4 * state.n_samples * backbone.n_features
+    X = [features_of(backbone, part).rows for part in (learning, test)]
     table(["on the test images, once", "accuracy per class / %", "kept for training / bytes"], [
         ["fused ELM", 100 * score["mean_per_class"], f"{state.nbytes:,} (any number of images)"],
         *([f"{name} on stored features", 100 * accuracy, f"{stored:,} (of these images)"]
-          for name, (accuracy, _) in baselines(backbone, learning, test, settings, 0).items())])
+          for name, (accuracy, _) in baselines(*X, learning, test, settings, 0).items())])
     picture = lab.work / "grid.png"
     plots.grid_heatmap(picture, choice.grid, l2s=choice.l2s, sizes=choice.sizes, chosen=(choice.l2, choice.n_neurons),
                        error="squared error a new image, by generalized cross-validation")

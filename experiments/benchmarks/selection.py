@@ -2,7 +2,6 @@
 
     python experiments/benchmarks/selection.py digits.100 --seeds 0 1 2 3 4 5 6 7 8 9      one set; RUNS names all
     python experiments/benchmarks/selection.py criteria --seeds 0 1 2 3 4 5 6 7 8 9        how the default was chosen
-    python experiments/benchmarks/selection.py caltech101 --seeds 0 1 2 3 4                the default at full size
     python experiments/benchmarks/selection.py offset                                      quantities far from zero
 
 Protocol: random training images of each class, the others test (up to `rest` a class, no fewer than 400 in all). The
@@ -22,17 +21,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where the lab is
 
 from lab import main
+from lab.featured import features, rows_of
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
-from sklearn.metrics import balanced_accuracy_score, r2_score
+from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mxelm import backbones, data, fused
-from mxelm.backbones.features import features_of
 from mxelm.data import Dataset
 from mxelm.download import search_folders
-from mxelm.files import atomic_write
-from mxelm.fused.confidence import calibration_error, confidences, fit_temperature
 from mxelm.fused.criteria import grid_scores, solved
 from mxelm.fused.job import state_of_rows
 from mxelm.fused.selection import L2_GRID, default_sizes
@@ -63,8 +60,6 @@ RUNS = {
     "cifar10.100": recipe("cifar10", "inception_small", 10, 150, images=3000),
     "cifar10.1000": recipe("cifar10", "inception_small", 100, 150, images=3000),
     "criteria": {"set": "digits", "backbone": "inception_small", "n_neurons": 512, "validation": 0.2, "folds": 5},
-    "caltech101": {"set": "caltech101", "backbone": LITE, "n_neurons": 4096, "per_class": 30, "rest": 50,
-                   "validation": 0.2},
     "offset": {"set": "digits", "backbone": "inception_small", "n_neurons": 512, "offset": 1980, "validation": 0.3},
 }
 QUICK = {"set": "digits", "backbone": "inception_small", "n_neurons": 64, "per_class": 10, "rest": 40}
@@ -84,8 +79,6 @@ def one_seed(run, settings, seed, lab):
     learning, test, rows = split(dataset, settings, seed)
     W = projection(X[rows[0]], settings["n_neurons"], seed)
     H = [W.hidden(X[part]) for part in rows]
-    if run == "caltech101":
-        return at_full_size(learning, test, H, settings, seed)
     state = state_of(learning, H[0], W)
     choice = fused.select(state)
     beta, _ = state.solve(choice.l2, choice.n_neurons)
@@ -112,12 +105,7 @@ def featured(settings, seed, lab):
     dataset = lab.load(name, SPLIT.get(name), **options)
     if settings.get("images", len(dataset)) < len(dataset):
         dataset = dataset.take(np.sort(np.random.default_rng(7).permutation(len(dataset))[:settings["images"]]))
-    kept = lab.work / f"{dataset.name}-{len(dataset)}-{settings['backbone']}.npy"
-    if not kept.exists():
-        X = features_of(backbones.load(settings["backbone"]), dataset, progress=True).rows
-        with atomic_write(kept) as temporary:
-            np.save(temporary, X)
-    X = np.load(kept)
+    X = features(backbones.load(settings["backbone"]), dataset, lab)
     if "of_classes" in settings and not lab.quick:
         large = np.flatnonzero(np.bincount(dataset.targets) >= 120)
         chosen = np.random.default_rng(seed).choice(large, settings["of_classes"], replace=False)
@@ -130,12 +118,6 @@ def split(dataset, settings, seed):
     """Learning and test images, and the rows of both."""
     learning, test = dataset.per_class(settings["per_class"], seed, settings["rest"])
     return learning, test, rows_of(dataset, learning, test)
-
-
-def rows_of(dataset, *parts):
-    """The rows of `parts` of a dataset, list of int64 arrays."""
-    place = {name: row for row, name in enumerate(dataset.ids)}
-    return [np.array([place[name] for name in part.ids]) for part in parts]
 
 
 def projection(X, n_neurons, seed):
@@ -187,25 +169,6 @@ def criteria(settings, seed, lab):
     return found
 
 
-def at_full_size(learning, test, H, settings, seed):
-    """What `fused.fit` does, with rows of H at hand, and its figures on the test images."""
-    rest, held_out = learning.split(settings["validation"], seed)
-    parts = rows_of(learning, rest, held_out)
-    W = fused.Projection(settings["n_neurons"], 1)  # of its numbers nothing more is asked
-    before, held = (state_of(part, H[0][rows], W) for part, rows in zip((rest, held_out), parts))
-    state = before + held
-    choice = fused.select(state)
-    beta, _ = before.solve(choice.l2, choice.n_neurons)
-    temperature = fit_temperature(H[0][parts[1]][:, :len(beta)] @ beta, held_out.targets)
-    beta, _ = state.solve(choice.l2, choice.n_neurons)
-    scores = H[1][:, :len(beta)] @ beta
-    decided = scores.argmax(axis=1)
-    return {"elm": float((decided == test.targets).mean()),
-            "elm_per_class": float(balanced_accuracy_score(test.targets, decided)),
-            "calibration_error": float(calibration_error(confidences(scores, temperature), test.targets)),
-            "l2": choice.l2, "n_neurons": choice.n_neurons, "temperature": temperature, "test_images": len(test)}
-
-
 def offset(dataset, X, settings, seed):
     """R2 on new digits of their ink, as it is and `offset` added to all of it."""
     ink = np.array([[dataset.image(i).mean() / 25] for i in range(len(dataset))], np.float32)
@@ -229,11 +192,6 @@ def rows(run, settings, seeds, lab):
         near = np.mean([seed["near"] for seed in seeds])
         return [results.over_seeds("fused.regression_offset", [seed["far"] for seed in seeds], "R2", "higher",
                                    conditions={**settings, "R2 of the same without the offset": float(near)})]
-    if run == "caltech101":
-        conditions = {**settings, "l2": [seed["l2"] for seed in seeds], "chosen": [seed["n_neurons"] for seed in seeds]}
-        return [results.over_seeds(f"fused.caltech101.{name}", [100 * seed[name] for seed in seeds], "%", better,
-                                   conditions=conditions)
-                for name, better in (("elm", "higher"), ("elm_per_class", "higher"), ("calibration_error", "lower"))]
     ways = ("default", "ridgecv", *(["logregcv"] if settings["logistic"] else []), "hindsight")
     return [*(results.over_seeds(f"fused.selection.{way}.{run}", [100 * seed[way] for seed in seeds], "%", "higher",
                                  conditions=settings) for way in ways), worst_loss(lab)]
