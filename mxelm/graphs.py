@@ -58,8 +58,8 @@ def _require_output(symbol, names, output):
     if output not in names or output in arguments:
         produced = [name for name in names if name not in arguments]
         near = difflib.get_close_matches(output, produced, n=3, cutoff=0.3) or produced[-3:]
-        raise InputError(f"the network has no output {output!r}; the nearest are {', '.join(near)}: name one by cut "
-                         "(--cut); `mxelm info PREFIX --outputs` lists all")
+        raise InputError(f"the network has no output {output!r}; the nearest are {', '.join(near)}: name one of "
+                         "them; `mxelm info PREFIX --outputs` lists all")
 
 
 def renamed(symbol: mx.sym.Symbol, names: dict[str, str]) -> mx.sym.Symbol:

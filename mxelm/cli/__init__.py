@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 
 from mxelm import __version__
+from mxelm.cli import options
 from mxelm.errors import MxelmError
 from mxelm.interrupts import Interrupted, terminable
 
@@ -100,13 +101,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{' '.join(needed.split())} [...]\n{self.prog}: error: {message}; see `{self.prog} --help`\n")
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Defaults behind the help of options, but no None and False."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
-
-
 def _parser(argv):
     """The parser, with the arguments of the one command that `argv` names: the others' modules are not loaded."""
     parser = _Parser(
@@ -119,10 +113,8 @@ def _parser(argv):
     modules = {}
     for name, summary in COMMANDS.items():
         sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                    formatter_class=HelpFormatter)
-        sub.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
-        sub.add_argument("--quiet", action="store_true", help="no progress and no warnings: results and errors alone")
-        sub.add_argument("--verbose", action="store_true", help="say what is being done")
+                                    formatter_class=options.HelpFormatter)
+        options.add_common(sub)
         if name == named:
             modules[name] = importlib.import_module(f"mxelm.cli.{name}")
             modules[name].add_arguments(sub)

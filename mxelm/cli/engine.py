@@ -10,13 +10,8 @@ DOUBT = 0.1  # a smaller margin is called so
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
-                        help="print the result as JSON, for scripts")
-    build = actions.add_parser("build", parents=[shared], help="train an engine on images of 28x28 pixels",
-                               description="Train an engine; from 60,000 images, 75,264 bytes take some ten minutes.",
-                               formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    action = options.actions(parser)
+    build = action("build", "train an engine on images of 28x28 pixels; 75,264 bytes of 60,000 take ten minutes")
     build.add_argument("--out", required=True, metavar="FILE", help="the engine to write")
     build.add_argument("--data", default="mnist", metavar="NAME",
                        help="a known set of 28x28 images, an idx folder, or a folder with a folder of pictures a class")
@@ -24,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--download", action="store_true", help="get the known set where it is not at hand")
     build.add_argument("--bytes", type=options.positive, default=75_264, help="the most that the file may take")
     build.add_argument("--seed", type=options.seed, default=0, help="of k-means and of distorted copies")
-    predict = actions.add_parser("predict", parents=[shared], help="what images show, each one character")
+    predict = action("predict", "what images show, each one character")
     predict.add_argument("file", metavar="FILE", help="an engine")
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files of any size and colour")
 

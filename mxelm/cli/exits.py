@@ -7,14 +7,7 @@ from mxelm.cli import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    def action(name, summary):
-        made = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        made.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON")
-        return made
-
+    action = options.actions(parser)
     costs = action("costs", "how much of the time has passed at each layer where a network can be left")
     costs.add_argument("checkpoint", metavar="CHECKPOINT", help="PREFIX of a checkpoint, or a known name")
     fit = action("fit", "train classifiers at the exits, and thresholds that keep a promise")

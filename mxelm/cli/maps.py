@@ -8,18 +8,10 @@ from mxelm.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS,
-                        help="print the result as JSON, for scripts")
-
-    def action(name, summary):
-        return actions.add_parser(name, parents=[shared], help=summary, description=summary[0].upper() + summary[1:],
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-
+    action = options.actions(parser)
     show = action("show", "pictures of every layer's maps of an image, and of the filters that made them")
     show.add_argument("checkpoint", metavar="CHECKPOINT", help="PREFIX of a checkpoint, or a known name")
-    show.add_argument("image", metavar="IMAGE")
+    show.add_argument("image", metavar="IMAGE", help="an image or a WAV file")
     show.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures")
     _add_layers(show, "every convolution where none is named")
     _add_network(show)

@@ -21,6 +21,37 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults behind the help of options, but no None and False."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+
+
+def add_common(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """What every command takes; settings: of `add_argument`."""
+    for name, meaning in (("--json", "print the result as JSON, for scripts"),
+                          ("--quiet", "no progress and no warnings: results and errors alone"),
+                          ("--verbose", "say what is being done")):
+        parser.add_argument(name, action="store_true", help=meaning, **settings)
+
+
+def actions(parser: argparse.ArgumentParser) -> Callable[[str, str], argparse.ArgumentParser]:
+    """What adds an action to a command: (name, summary) -> the action's parser.
+
+    What every command takes may stand before the action or behind it.
+    """
+    found = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def add(name, summary):
+        made = found.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                formatter_class=HelpFormatter)
+        add_common(made, default=argparse.SUPPRESS)
+        return made
+
+    return add
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """--images or --data, exactly one, and where to look."""
     group = parser.add_mutually_exclusive_group(required=True)
