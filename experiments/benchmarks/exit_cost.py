@@ -3,10 +3,11 @@
     python experiments/benchmarks/exit_cost.py cut        every classifier of GluonCV's zoo, cut at two random operators
     python experiments/benchmarks/exit_cost.py speed      a chain nobody leaves over the whole network; dropping rows
     python experiments/benchmarks/exit_cost.py ms         milliseconds an image of the lines of the lesson's tables
+    python experiments/benchmarks/exit_cost.py curves     the picture: accuracy against time, Caltech-101, by network
 
 `cut` builds what can be built offline, at random weights, and compares the chain with the whole network bound without
 fusion, once fused and once not. `speed` and `ms` run all in turn, A B A B ..., and compare medians of CPU-seconds
-(set OMP_NUM_THREADS=1: a busy machine then changes nothing); `ms` needs the cascades that seed 0 of
+(set OMP_NUM_THREADS=1: a busy machine then changes little); `ms` and `curves` need the cascades that seed 0 of
 experiments/early_exit.py has left in the same --work.
 """
 import re
@@ -26,11 +27,12 @@ from tqdm import tqdm
 from mxelm import backbones, early_exit
 from mxelm.chain import Chain, unfused
 from mxelm.early_exit.features import features_at
-from mxelm.early_exit.heads import Linear, classifier, head
-from mxelm.early_exit.rules import decide
+from mxelm.early_exit.heads import Linear, classifier, cross_validated, head
+from mxelm.early_exit.placement import curve
+from mxelm.early_exit.rules import Judged, decide
 from mxelm.errors import MxelmError
 from mxelm.preprocessing import Preprocessing
-from mxelm.reporting import results
+from mxelm.reporting import plots, results
 from mxelm.runtime import gluoncv, mx
 from mxelm.runtime import seed as seed_mxnet
 
@@ -46,13 +48,14 @@ RUNS = {
               "rounds": {"1": 40, "32": 4},  # by batch
               "leaving": 0.4},  # share of the rows at each exit
     "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 80, "rounds": 2},
+    "curves": {"networks": ["lite0", "mobilenet", "squeezenet"]},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
 
 
 def one_seed(run, settings, seed, lab):
     """The figures of one run."""
-    return {"cut": cut_everywhere, "speed": speed, "ms": milliseconds}[run](settings, seed, lab)
+    return {"cut": cut_everywhere, "speed": speed, "ms": milliseconds, "curves": curves}[run](settings, seed, lab)
 
 
 def cut_everywhere(settings, seed, lab):
@@ -151,9 +154,7 @@ def lines_of(name, x, y, lab):
     """The cascades that the lesson has kept, and each kind of classifier alone at one exit, as cascades too."""
     lines = {line: early_exit.load(lab.work / f"{name}-{line}") for line in LINES}
     chain, classes = lines["adaptive"].chain, lines["adaptive"].classes
-    candidates = lesson.RUNS[name]["candidates"]
-    places = [*(candidates.index(exit.removesuffix("_output")) for exit in chain.exits[:-1]), len(candidates)]
-    forest = [head(classifier("rf").fit(x[m], y), len(classes)) for m in places]
+    forest = [head(classifier("rf").fit(x[m], y), len(classes)) for m in places_of(name, chain)]
     kinds = {"lr": lines["cascaded"].heads, "svm": lines["adaptive"].heads, "rf": forest,
              "ridge": [*lines["placed"].heads[:-1], head(classifier("ridge").fit(x[-1], y), len(classes))]}
     for kind, heads in kinds.items():
@@ -161,6 +162,12 @@ def lines_of(name, x, y, lab):
             t = np.where(np.arange(len(heads)) == m, -np.inf, np.inf)
             lines[f"{kind}.{where}"] = early_exit.Cascade(chain, heads, t, classes)
     return lines
+
+
+def places_of(name, chain):
+    """Which of a run's candidates a chain's exits are, by number; the last is the features."""
+    candidates = lesson.RUNS[name]["candidates"]
+    return [*(candidates.index(exit.removesuffix("_output")) for exit in chain.exits[:-1]), len(candidates)]
 
 
 def answer_all(cascade, images):
@@ -182,9 +189,32 @@ def decision_us(batch):
     return 1e6 * in_turn({"one": one}, 5, clock=time.process_time)["one"] / 200 / batch
 
 
+def curves(settings, seed, lab):
+    """Milliseconds and accuracy, in %, along the path of thresholds from nobody leaving early to everybody, by network.
+
+    Training images lay out the path, test images are scored along it; segments' CPU-seconds, without decisions.
+    """
+    found = {}
+    for name in settings["networks"]:
+        recipe = lesson.RUNS[name]
+        x, y, seconds = passed(recipe, lab)
+        train, test = split(y, recipe["train"], seed)
+        cascade = early_exit.load(lab.work / f"{name}-placed")
+        places = places_of(name, cascade.chain)
+        kinds = [*("ridge" for _ in places[1:]), "svm"]
+        known = [cross_validated(kind, x[m][train], y[train], len(cascade.classes), seed=seed)
+                 for kind, m in zip(kinds, places)]
+        judged = Judged([h(x[m][test]) for h, m in zip(cascade.heads, places)], y[test], "margin")
+        times, accurate = curve(Judged(known, y[train], "margin"), judged, seconds[places])
+        found[recipe["backbone"]] = (1000 * times, 100 * accurate)
+    plots.curves(lab.work / "accuracy-time.png", found, xlabel="mean time an image / ms", ylabel="accuracy / %")
+    return found
+
+
 def rows(run, settings, seeds, lab):
-    """Rows of the kept seeds."""
-    return {"cut": cut_rows, "speed": speed_rows, "ms": ms_rows}[run](settings, seeds, lab)
+    """Rows of the kept seeds; the picture has none."""
+    made = {"cut": cut_rows, "speed": speed_rows, "ms": ms_rows}
+    return made[run](settings, seeds, lab) if run in made else []
 
 
 def cut_rows(settings, seeds, lab):

@@ -74,11 +74,15 @@ def rows(run, settings, seeds, lab):
                         conditions={"unit": "false acceptance rate over alpha_m, mean of two exits",
                                     "over_alpha": float((np.array(seeds[0]["rates"][rule]) > 1).mean())})
             for rule in seeds[0]["rates"]]
-    harmed = np.array(seeds[0]["harmed"])
+    harmed, budget = np.array(seeds[0]["harmed"]), 1 - settings["certainty"]
+    chance = 100 * np.sqrt(budget * (1 - budget) / splits)
     return [*made, results.row("exit.promise.risk", 100 * float((harmed > settings["max_loss"]).mean()), "%", "lower",
-                               n=splits, conditions={"mean_harm": float(harmed.mean()), "allowed": settings["max_loss"],
-                                                     "time_over_hindsight": float(np.mean(seeds[0]["over_hindsight"])),
-                                                     "promised": 100 * (1 - settings["certainty"])})]
+                               n=splits, conditions={
+                                   "reason": f"promised are {100 * budget:.0f} %, which {splits} splits show to within "
+                                             f"{chance:.1f} points (a standard error)",
+                                   "mean_harm": float(harmed.mean()), "allowed": settings["max_loss"],
+                                   "time_over_hindsight": float(np.mean(seeds[0]["over_hindsight"])),
+                                   "promised": 100 * budget})]
 
 
 if __name__ == "__main__":

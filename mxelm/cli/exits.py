@@ -48,6 +48,9 @@ def _costs(args):
 
 def _fit(args):
     from mxelm import early_exit
+    from mxelm.errors import InputError
+    if args.max_loss >= 100:
+        raise InputError(f"--max-loss is in points of accuracy and below 100, got {args.max_loss:g}")
     recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha, args.max_loss / 100, args.certainty,
                                seed=args.seed)
     exits = args.exits if args.exits == "auto" else args.exits.split(",")

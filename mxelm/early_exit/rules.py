@@ -76,7 +76,11 @@ def risk_thresholds(scores: Sequence[np.ndarray], y: np.ndarray, max_loss: float
     rows = np.random.default_rng(seed).permutation(len(y))
     family = path(judged.take(rows[:len(y) // 3]), seconds)
     others = judged.take(rows[len(y) // 3:])
-    return family[max(largest_safe([others.harmed(t) for t in family], max_loss, certainty), 0)]
+    boldest = largest_safe([others.harmed(t) for t in family], max_loss, certainty)
+    if boldest < 0:
+        _log.warning("%d images are too few to promise a loss of %.2g with certainty %.2g: no image will leave early",
+                     len(others.y), max_loss, certainty)
+    return family[max(boldest, 0)]
 
 
 def leave_at(scores: Sequence[np.ndarray], thresholds: Sequence[float],

@@ -47,5 +47,6 @@ def test_what_is_wrong_is_said_in_a_sentence(run, tiny_checkpoint, image_folder,
     assert "no output 'rellu0'; the nearest are relu0_output" in run(*fit, "--exits", "rellu0", code=1)
     assert "is computed on the way to an exit before it" in run(*fit, "--exits", "pool1,relu0", code=1)
     assert "alpha must lie between 0 and 1" in run(*fit, "--rule", "paper", "--alpha", "2", code=1)
+    assert "--max-loss is in points of accuracy and below 100, got 100" in run(*fit, "--max-loss", "100", code=1)
     assert "cannot read" in run("predict", tmp_path, "x.png", code=1)
     assert not (tmp_path / "cascade").exists()
