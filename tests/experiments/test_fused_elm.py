@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from mxelm import backbones, data, fused
+from mxelm.backbones.features import features_of
 
 
 def test_the_method_is_what_fit_does(capsys):
@@ -20,7 +21,8 @@ def test_the_method_is_what_fit_does(capsys):
 def test_baselines_choose_on_the_validation_images():
     import fused_elm
     learning, test = data.load("digits").take(np.arange(150)).split(0.3)
-    found = fused_elm.baselines(backbones.load("inception_small"), learning, test, {"validation": 0.2}, 0)
+    X = [features_of(backbones.load("inception_small"), part).rows for part in (learning, test)]
+    found = fused_elm.baselines(*X, learning, test, {"validation": 0.2}, 0)
     assert set(found) == {"ridge", "logreg", "svm"}
     assert all(accuracy > 0.7 and parameter in fused_elm.BASELINES[name][1]
                for name, (accuracy, parameter) in found.items())
