@@ -95,6 +95,15 @@ def test_cut_at_every_operator_it_agrees_with_the_whole_network(symbol, interfac
             assert Chain(network, [exit], interface=interface).agreement(x) == 0
 
 
+def test_gluon_segments_are_fused_but_where_that_is_wrong_or_switched_off():
+    network = backbone(branching_symbol())
+    plain = Chain(network, ["stem_relu"], interface="gluon")
+    with unfused():
+        asked = Chain(network, ["stem_relu"], interface="gluon")
+    assert "_sg_mkldnn_conv" in plain._pieces[0].block._cached_graph[1].tojson()
+    assert "_sg_mkldnn_conv" not in asked._pieces[0].block._cached_graph[1].tojson()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_cut_anywhere_several_times_dropped_rows_change_no_other(seed, x):
     rng = np.random.default_rng(seed)
