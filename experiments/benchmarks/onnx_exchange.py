@@ -32,7 +32,7 @@ from mxelm.runtime import mx, versions
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
     "suite": {"tolerance": 1e-3},  # of the stored answers, relative; as the ONNX project's own runner has it
-    "export": {"backbone": "inception_small", "n_neurons": 256},
+    "export": {"backbone": "inception_small", "n_neurons": 256, "engine_bytes": 75_264},
     "resnet50": {"batches": [1, 8], "rounds": 5},
     "real": {"file": "ch_ppocr_mobile_v2.0_cls_infer.onnx", "size": [48, 192], "package": "rapidocr-onnxruntime 1.4.4"},
 }
@@ -69,10 +69,10 @@ def exports(settings, seed, lab):
     gunn = backbones.load(ROOT / "models" / "gunn15_3class", cut=None)
     found = {name: export(network, lab.work / f"{name}.onnx")
              for name, network in (("predictor", predictor.network), ("checkpoint", checkpoint), ("gunn", gunn))}
-    return {**found, "engine": engine_difference(seed, lab)}
+    return {**found, "engine": engine_difference(settings["engine_bytes"], seed, lab)}
 
 
-def engine_difference(seed, lab):
+def engine_difference(n_bytes, seed, lab):
     """Share of digits that a small engine and its export name differently."""
     from mxelm import data
     from mxelm.knn_slicing.engine import to_onnx
@@ -81,7 +81,7 @@ def engine_difference(seed, lab):
     images = np.stack([np.kron(digits.image(i)[..., 0] if digits.image(i).ndim == 3 else digits.image(i),
                                np.ones((3, 3), np.uint8)) for i in range(len(digits))])
     images = np.pad(images, ((0, 0), (2, 2), (2, 2)))
-    engine = build(images, digits.targets, digits.classes, n_bytes=20_000, seed=seed)
+    engine = build(images, digits.targets, digits.classes, n_bytes=n_bytes, seed=seed)
     return 1 - to_onnx.export(engine, lab.work / "engine.onnx", images)
 
 
