@@ -1,15 +1,15 @@
 """What a user would pick instead: features by onnxruntime and a classifier of scikit-learn; and bare forward passes.
 
     python experiments/benchmarks/alternatives.py forward    MXNet over onnxruntime: four networks, batch 1 and 32
-    python experiments/benchmarks/alternatives.py fit        `mxelm fit` beside three ways of stored features
-    python experiments/benchmarks/alternatives.py few        the same of a smaller network, fewer images
+    python experiments/benchmarks/alternatives.py fit        `mxelm fit` beside three classifiers of stored features
 
 The peer gets its best graph: our export, whose pads are the convolutions' own, with its optimizer at full level.
-`forward` compares CPU-seconds in turn with one thread, which other work on the machine changes little, and, where
-"threads" says two, seconds on the clock. `fit` runs each way in a process of its own with the same images, network
-and preprocessing: seconds from files to a trained model, peak memory above what the imports take, bytes kept, and the
-mean accuracy of the classes on test images that are scored once. Ridge, logistic regression and the linear SVM choose
-their parameter on 20 % of the training images, as `mxelm fit` does.
+`forward` runs both in turn, from a NumPy batch to NumPy scores: CPU-seconds with one thread, which other work on the
+machine changes little, and seconds on the clock with two. `fit` runs each way in processes of its own with the same
+images, reading, network and preprocessing: CPU-seconds and peak memory (above what the imports take) from image files
+to a trained model, bytes kept, and the mean accuracy of the classes on test images that are scored once. onnxruntime's
+features are computed once a seed and count for each of its three ways, which choose their parameter as people do: on a
+fifth of the training images, or, ridge, by leave-one-out. Odd seeds run onnxruntime first.
 """
 import sys
 import time
@@ -22,155 +22,242 @@ from lab import in_turn, main
 from lab.measuring import forget_peak, in_a_process, memory
 
 from mxelm import backbones, data, fused
+from mxelm.data.pipeline import Pipeline
 from mxelm.reporting import results
 
-WAYS = ("fit", "ort_logreg", "ort_svm", "ort_ridge")
 RUNS = {
     "forward": {"networks": {"efficientnet_lite0_224": None, "mobilenet_v1_0.75_224": None,
                              "squeezenet_v1.1": "softmax_output", "resnet50_v1": "resnetv10_dense0_fwd_output"},
-                "batches": [1, 32], "threads": [1], "rounds": 5},
-    "fit": {"set": "caltech101", "network": "efficientnet_lite0_224", "per_class": 30, "test_per_class": 10,
+                "batches": [1, 32], "threads": [1, 2], "rounds": 3},
+    "fit": {"set": "caltech101", "network": "efficientnet_lite0_224", "per_class": 30, "test_per_class": 30,
             "n_neurons": 2048, "batch": 32, "threads": 1},
-    "few": {"set": "caltech101", "network": "mobilenet_v1_0.75_224", "per_class": 10, "test_per_class": 5,
-            "n_neurons": 1024, "batch": 32, "threads": 1},
 }
+QUICK = {"networks": {"inception_small": None}, "batches": [2], "rounds": 1, "set": "digits",
+         "network": "inception_small", "per_class": 20, "test_per_class": 5, "n_neurons": 64}
 SHORT = {"efficientnet_lite0_224": "lite0", "mobilenet_v1_0.75_224": "mobilenet", "squeezenet_v1.1": "squeezenet",
          "resnet50_v1": "resnet50"}
-GRID = {"ort_logreg": [0.01, 0.1, 1.0], "ort_svm": [0.001, 0.01, 0.1], "ort_ridge": [1.0, 10.0, 100.0, 1000.0]}
+GRID = {"ort_logreg": [0.01, 0.1, 1.0], "ort_svm": [0.3, 1.0, 3.0], "ort_ridge": [1.0, 10.0, 100.0, 1000.0, 10000.0]}
 
 
 def one_seed(run, settings, seed, lab):
     """The figures of one run."""
-    return forward(settings, seed, lab) if run == "forward" else {
-        way: in_a_process(one_way, way, settings, seed, str(lab.work), threads=settings["threads"]) for way in WAYS}
+    return {"forward": forward, "fit": fit}[run](settings, seed, lab)
 
 
 # bare forward passes
 
 def forward(settings, seed, lab):
     """network.bN -> threads -> seconds of MXNet and of onnxruntime."""
-    return {f"{SHORT[name]}.b{batch}": {
-                str(threads): in_a_process(forward_seconds, name, cut, batch, threads, settings["rounds"],
-                                           str(lab.work), threads=threads) for threads in settings["threads"]}
-            for name, cut in settings["networks"].items() for batch in settings["batches"]}
+    found = {f"{SHORT.get(name, name)}.b{batch}": {} for name in settings["networks"] for batch in settings["batches"]}
+    for name, cut in settings["networks"].items():
+        model = str(lab.work / f"{name}-scores.onnx")
+        in_a_process(exported, name, cut, model)
+        for threads in settings["threads"]:
+            taken = in_a_process(forward_seconds, name, cut, model, settings, threads, threads=threads)
+            for batch, seconds in taken.items():
+                found[f"{SHORT.get(name, name)}.b{batch}"][str(threads)] = seconds
+    return found
 
 
-def forward_seconds(name, cut, batch, threads, rounds, work):
-    """Medians of one batch's forward pass, in turn."""
+def forward_seconds(name, cut, model, settings, threads):
+    """batch -> medians of one forward pass, in turn."""
+    backbone, session = network(name, cut), opened(model, threads)
+    return {batch: in_turn(passes(backbone, session, batch), settings["rounds"], f"{name}, {batch}, {threads}",
+                           clock=time.process_time if threads == 1 else time.perf_counter)
+            for batch in settings["batches"]}
+
+
+def passes(backbone, session, batch):
+    """Name -> a callable that brings one batch to scores."""
     from mxelm.runtime import mx
-    backbone = backbones.zoo(name, cut=cut) if name == "resnet50_v1" else backbones.load(name, cut=cut)
-    session = exported(backbone, work, threads)
     x = np.random.default_rng(0).normal(size=(batch, *backbone.preprocessing.shape)).astype(np.float32)
-    module, held = backbone.bind(batch), mx.io.DataBatch([mx.nd.array(x)])
+    module = backbone.bind(batch)
 
     def mxnet():
-        module.forward(held, is_train=False)
+        module.forward(mx.io.DataBatch([mx.nd.array(x)]), is_train=False)
         module.get_outputs()[0].asnumpy()
 
-    return in_turn({"mxnet": mxnet, "onnxruntime": partial(session.run, None, {"image": x})}, rounds,
-                   clock=time.process_time if threads == 1 else time.perf_counter)
+    return {"mxnet": mxnet, "onnxruntime": partial(session.run, None, {"image": x})}
 
 
-def exported(backbone, work, threads):
-    """An onnxruntime session of our export."""
-    from mxelm.backbones.onnx import agreement, export
-    path = Path(work) / f"{backbone.name}.onnx"
-    export(backbone, path)
-    return agreement.session(str(path), threads=threads)
+def network(name, cut=None):
+    """A Backbone; GluonCV's with random weights, which take as long as any."""
+    return backbones.zoo(name, cut=cut) if name == "resnet50_v1" else backbones.load(name, cut=cut)
 
 
-# from files to a trained model
+def exported(name, cut, path):
+    """Write the network as an ONNX model."""
+    from mxelm.backbones.onnx import export
+    export(network(name, cut), path)
 
-def one_way(way, settings, seed, work):
-    """Seconds, peak and kept bytes and accuracy of one way, in this process."""
-    dataset, backbone = data.load(settings["set"], background=False), backbones.load(settings["network"])
-    learning, test = dataset.per_class(settings["per_class"], seed, settings["test_per_class"])
-    passes = partial(backbone_rows, backbone, settings["batch"]) if way == "fit" else \
-        partial(session_rows, exported(backbone, work, settings["threads"]), backbone, settings["batch"])
+
+def opened(path, threads):
+    """An onnxruntime session."""
+    from mxelm.backbones.onnx import agreement
+    return agreement.session(path, threads=threads)
+
+
+# from image files to a trained model
+
+def fit(settings, seed, lab):
+    """way -> CPU-seconds, peak and kept bytes, accuracy."""
+    model, rows = str(lab.work / f"{settings['network']}.onnx"), str(lab.place(seed)) + ".npz"
+    in_a_process(exported, settings["network"], "flatten_output", model)
+    ways = [partial(fitted, settings, seed), partial(stored, settings, seed, model, rows)]
+    found = {}
+    for way in ways[::-1] if seed % 2 else ways:
+        found.update(way())
+    return found
+
+
+def fitted(settings, seed):
+    return {"fit": in_a_process(by_mxelm, settings, seed, threads=settings["threads"])}
+
+
+def stored(settings, seed, model, rows):
+    """onnxruntime's features, and the three classifiers of them."""
+    first = in_a_process(features, settings, seed, model, rows, threads=settings["threads"])
+    found = {}
+    for way in GRID:
+        then = in_a_process(by_scikit_learn, way, rows, seed, threads=settings["threads"])
+        found[way] = {**then, "cpu": first["cpu"] + then["cpu"], "seconds": first["seconds"] + then["seconds"],
+                      "peak": max(first["peak"], then["peak"]), "kept": first["kept"], "features": first["cpu"]}
+    return found
+
+
+def images(settings, seed):
+    """(training, test) Datasets: random images of each class, and of the others so many."""
+    options = {"background": False} if settings["set"] == "caltech101" else {}
+    return data.load(settings["set"], **options).per_class(settings["per_class"], seed, settings["test_per_class"])
+
+
+def measured(function):
+    """(what a function returns, its seconds, CPU-seconds and peak memory above what there was)."""
     forget_peak()
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
-    predict, kept, about = train(way, backbone, passes, learning, settings, seed)
-    found = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu,
-             "peak": memory("VmHWM") - before, "kept": kept, **about}
-    answers = predict(test)
-    right = [np.mean(answers[test.targets == label] == label) for label in np.unique(test.targets)]
-    return {**found, "accuracy_per_class": float(100 * np.mean(right)), "learning": len(learning), "test": len(test)}
+    answer = function()
+    return answer, {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu,
+                    "peak": memory("VmHWM") - before}
 
 
-def train(way, backbone, passes, learning, settings, seed):
-    """(a function from a Dataset to class numbers, bytes kept, what was chosen)."""
-    if way == "fit":
-        done = fused.fit(backbone, learning, n_neurons=settings["n_neurons"], seed=seed, batch=settings["batch"])
-        return (lambda images: done.predictor.predict(images.module_iter(settings["batch"], backbone.preprocessing)),
-                done.state.nbytes, {"l2": done.predictor.details["l2"]})
-    X, y = passes(learning), learning.targets
-    model, parameter = chosen(way, X, y, seed)
-    return lambda images: model.predict(passes(images)), X.nbytes, {"parameter": parameter}
+def accuracy_per_class(answers, targets):
+    """Mean over the classes, in per cent."""
+    return float(100 * np.mean([np.mean(answers[targets == label] == label) for label in np.unique(targets)]))
+
+
+def by_mxelm(settings, seed):
+    """What `mxelm fit` does."""
+    learning, test = images(settings, seed)
+
+    def work():
+        return fused.fit(backbones.load(settings["network"]), learning, n_neurons=settings["n_neurons"], seed=seed,
+                         batch=settings["batch"])
+
+    done, taken = measured(work)
+    answers = done.predictor.predict(test)
+    right = accuracy_per_class(np.array([done.predictor.classes.index(name) for name in answers]), test.targets)
+    return {**taken, "kept": done.state.nbytes, "accuracy_per_class": right, "learning": len(learning),
+            "test": len(test), "l2": done.predictor.details["l2"], "chosen": done.predictor.details["n_neurons"],
+            "images_for_a_tenth": int(np.ceil(10 * done.state.nbytes / (done.feature_bytes / len(learning))))}
+
+
+def features(settings, seed, model, rows):
+    """Features of all images by onnxruntime into a file; only the training images' are timed."""
+    preprocessing = backbones.load(settings["network"]).preprocessing
+    learning, test = images(settings, seed)
+    session, X, taken = None, None, None
+
+    def of(dataset):
+        pipeline = Pipeline(dataset, settings["batch"], preprocessing)
+        return np.concatenate([session.run(None, {"image": x})[0] for x, _, _ in pipeline.run(np.arange(len(dataset)))])
+
+    def work():
+        nonlocal session
+        session = opened(model, settings["threads"])
+        return of(learning)
+
+    X, taken = measured(work)
+    np.savez(rows, X=X, y=learning.targets, X_test=of(test), y_test=test.targets)
+    return {**taken, "kept": X.nbytes}
+
+
+def by_scikit_learn(way, rows, seed):
+    """A classifier of stored features."""
+    kept = np.load(rows)
+    (model, parameter), taken = measured(lambda: chosen(way, kept["X"], kept["y"], seed))
+    return {**taken, "parameter": parameter,
+            "accuracy_per_class": accuracy_per_class(model.predict(kept["X_test"]), kept["y_test"])}
 
 
 def chosen(way, X, y, seed):
-    """The classifier of the parameter that is best on a fifth of the rows, trained on all of them."""
+    """(the classifier of the parameter that is best on a fifth of the rows, trained on all of them; the parameter)."""
     from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
     from sklearn.model_selection import train_test_split
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import Normalizer, StandardScaler
     from sklearn.svm import LinearSVC
     if way == "ort_ridge":  # chooses by leave-one-out, which costs it no second fit
         model = make_pipeline(StandardScaler(), RidgeClassifierCV(GRID[way])).fit(X, y)
         return model, float(model[-1].alpha_)
-    kind = LogisticRegression if way == "ort_logreg" else LinearSVC
     some, rest, y_some, y_rest = train_test_split(X, y, test_size=0.2, stratify=y, random_state=seed)
 
-    def fitted(c, rows, labels):
-        return make_pipeline(StandardScaler(), kind(C=c, max_iter=300)).fit(rows, labels)
+    def trained(c, rows, labels):
+        steps = (StandardScaler(), LogisticRegression(C=c, max_iter=300, tol=1e-3)) if way == "ort_logreg" else \
+            (Normalizer(), LinearSVC(C=c, dual=True, max_iter=3000))
+        return make_pipeline(*steps).fit(rows, labels)
 
-    best = max(GRID[way], key=lambda c: fitted(c, some, y_some).score(rest, y_rest))
-    return fitted(best, X, y), best
-
-
-def backbone_rows(backbone, batch, dataset):
-    """Features of a Dataset by MXNet."""
-    from mxelm.backbones.features import features_of
-    return features_of(backbone, dataset, batch=batch).rows
+    best = max(GRID[way], key=lambda c: trained(c, some, y_some).score(rest, y_rest))
+    return trained(best, X, y), best
 
 
-def session_rows(session, backbone, batch, dataset):
-    """Features of a Dataset by onnxruntime, images read and prepared as for MXNet."""
-    found = np.empty((len(dataset), backbone.n_features), np.float32)
-    for part in dataset.module_iter(batch, backbone.preprocessing):
-        n = len(part.index) if part.index is not None else batch
-        rows = session.run(None, {"image": part.data[0].asnumpy()})[0]
-        found[part.index[:n]] = rows[:n]
-    return found
-
+# rows
 
 def rows(run, settings, seeds, lab):
     """Rows of the kept seeds."""
     if run == "forward":
-        return [results.over_seeds(f"alternatives.forward.{which}",
-                                   [seed[which]["1"]["mxnet"] / seed[which]["1"]["onnxruntime"] for seed in seeds],
-                                   "ratio", "lower", conditions={"seconds": seeds[-1][which], "clock": "CPU-seconds"})
-                for which in seeds[0].figures]
-    prefix = "alternatives" if run == "fit" else f"alternatives.{run}"
-    return [row for way in WAYS for row in way_rows(prefix, way, seeds)]
+        return [forward_row(which, seeds) for which in seeds[0].figures]
+    return [row for way in ("fit", *GRID) for row in way_rows(way, seeds, lab)]
 
 
-def way_rows(prefix, way, seeds):
+def forward_row(which, seeds):
+    """MXNet's CPU-seconds over onnxruntime's, one thread; the clock's with two beside."""
+    ratios = {threads: [seed[which][threads]["mxnet"] / seed[which][threads]["onnxruntime"] for seed in seeds]
+              for threads in seeds[0][which]}
+    about = {"seconds": seeds[-1][which], "clock": "CPU-seconds of one thread",
+             "two_threads": float(np.mean(ratios["2"])) if "2" in ratios else None}
+    return results.over_seeds(f"alternatives.forward.{which}", ratios["1"], "ratio", "lower", conditions=about)
+
+
+def way_rows(way, seeds, lab):
     """Ratios: of `fit` over onnxruntime with logistic regression, of the others over `fit`."""
     other = "ort_logreg" if way == "fit" else "fit"
     about = {"over": other, "this": seeds[-1][way], "that": seeds[-1][other]}
 
+    def row(what, values, unit, better, **more):
+        return results.over_seeds(f"alternatives.{way}.{what}", values, unit, better, conditions={**about, **more})
+
     def ratio(what):
         return [seed[way][what] / seed[other][what] for seed in seeds]
 
-    return [results.over_seeds(f"{prefix}.{way}.seconds_ratio", ratio("cpu"), "ratio", "lower",
-                               conditions={**about, "clock": "CPU-seconds"}),
-            results.over_seeds(f"{prefix}.{way}.memory_ratio", ratio("kept"), "ratio", "lower",
-                               conditions={**about, "of": "bytes kept; peak in this and that"}),
-            results.over_seeds(f"{prefix}.{way}.accuracy_per_class", [seed[way]["accuracy_per_class"]
-                                                                      for seed in seeds], "%", "higher",
-                               conditions=about)]
+    slow, large = reasons(seeds, lab) if way == "fit" else ({}, {})
+    return [row("seconds_ratio", ratio("cpu"), "ratio", "lower", clock="CPU-seconds", **slow),
+            row("memory_ratio", ratio("kept"), "ratio", "lower", of="bytes kept", peak=float(np.mean(ratio("peak"))),
+                **large),
+            row("accuracy_per_class", [seed[way]["accuracy_per_class"] for seed in seeds], "%", "higher")]
+
+
+def reasons(seeds, lab):
+    """Why `fit` is slower, and keeps more than a tenth, where that is so."""
+    last, slow, large = seeds[-1], {}, {}
+    if np.mean([seed["fit"]["cpu"] / seed["ort_logreg"]["cpu"] for seed in seeds]) > 1:
+        bare = [seed["lite0.b32"]["1"] for seed in lab.kept("forward")]
+        share = np.mean([one["mxnet"] / one["onnxruntime"] for one in bare]) if bare else float("nan")
+        slow = {"reason": f"MXNet's forward pass: {share:.2f} of onnxruntime's time for this network, batch 32"}
+    if last["fit"]["kept"] > 0.1 * last["ort_logreg"]["kept"]:
+        large = {"reason": "what `fit` keeps has a fixed size, stored features grow with the images: a tenth from "
+                           f"{last['fit']['images_for_a_tenth']:,} images on, here are {last['fit']['learning']:,}"}
+    return slow, large
 
 
 if __name__ == "__main__":
-    main(__doc__, RUNS, one_seed, rows)
+    main(__doc__, RUNS, one_seed, rows, quick=QUICK)
