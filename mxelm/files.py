@@ -162,11 +162,15 @@ def read_json(path: str | os.PathLike) -> Any:
 def parse_json(content: bytes, path: str | os.PathLike) -> Any:
     """The JSON in bytes read from `path`; FileError names `path` if they are not JSON, or nested too deeply."""
     try:
-        return json.loads(content)  # in any of Unicode's encodings
+        return json.loads(content, parse_constant=_no_number)  # in any of Unicode's encodings
     except ValueError as error:
         raise FileError(f"{path} is not a JSON file: {error}") from None
     except RecursionError:
         raise FileError(f"{path} is not a JSON file that can be used: it is nested too deeply") from None
+
+
+def _no_number(text):
+    raise ValueError(f"it holds {text}, which is no number in JSON")
 
 
 @contextlib.contextmanager

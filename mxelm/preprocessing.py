@@ -84,7 +84,7 @@ class Preprocessing:
             values = ()
         if len(values) == 1:
             values *= self.channels
-        if len(values) != self.channels or not np.isfinite(values).all():
+        if len(values) != self.channels or not (np.abs(values) < 1e30).all():  # in float32, times a grey level
             raise InputError(f"preprocessing {name} needs {self.channels} finite numbers, got {getattr(self, name)}")
         return values
 
@@ -197,6 +197,9 @@ class Preprocessing:
                 raise
             raise InputError("preprocessing JSON needs input_shape [channels, height, width], and may say mean, scale "
                              f"or std, channel_order and resize: {error!r}") from None
+        if made.channels != channels and width in (1, 3):
+            raise InputError(f"preprocessing JSON says input_shape {content['input_shape']}: write [channels, height, "
+                             "width], the channels first")
         if made.channels != channels:
             raise InputError(f"preprocessing JSON says {channels} channels and channel order {order}")
         return made

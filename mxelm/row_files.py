@@ -17,7 +17,8 @@ import numpy as np
 
 from mxelm.containers import require_same
 from mxelm.errors import FileError, InputError
-from mxelm.files import atomic_write, locked
+from mxelm.files import atomic_write, locked, parse_json
+from mxelm.schemas import check
 
 _ROWS, _BLOCK, _END = b"mxelm rows 1\n", b"BLCK", b"ENDS"
 _HEAD_BYTES = len(_BLOCK) + 8
@@ -144,7 +145,9 @@ class RowFile:
         self.digest = _chained(b"", head, content)
         if self._file.read(_DIGEST_BYTES) != self.digest:
             raise FileError(f"{self.path} is damaged: its header's checksum does not match; make it again")
-        content = json.loads(content)
+        content = parse_json(content, self.path)
+        check("rows", content, self.path)
+        check(content["kind"], content["identity"], self.path)
         if kind is not None and content["kind"] != kind:
             raise FileError(f"{self.path} holds a {content['kind']}, not a {kind}")
         self.kind, self.identity = content["kind"], content["identity"]

@@ -84,7 +84,7 @@ SCHEMAS = {
         **_object(files={"if": {"required": ["sidecar"]}, "then": _BY_ROLE, "else": _BY_NAME},
                   classes=_or_null(_NAMES), classes_file={"type": "string", "pattern": r"^[^/\\\x00]+$"},
                   input_shape=_list({**_COUNT, "maximum": 1 << 13}, minItems=3, maxItems=3),
-                  elm=_object(["kind"], kind=_KIND)),
+                  elm=_object(["kind"], kind=_KIND, temperature=_or_null({"type": "number", "exclusiveMinimum": 0}))),
         "additionalProperties": {"not": _object(["symbol", "params", "sidecar"])}},
     "elm-state": _all(
         n_samples=_WHOLE, yty=_NUMBER, progress=_or_null(_all(done=_WHOLE, of=_WHOLE)),
@@ -93,6 +93,21 @@ SCHEMAS = {
             projection=_all(n_neurons=_COUNT, n_features=_COUNT, seed=_WHOLE, scale=_NUMBER, sha256=_SHA256),
             classes=_NAMES, class_weight=_or_null({"type": "object", "additionalProperties": _NUMBER}),
             method=_TEXT))),
+    # DIR/cascade.json; before December 2026 without a hash of its own
+    "cascade": {
+        "title": "a cascade that mxelm wrote",
+        **_object(["kind", "version", "network", "confidence", "classes", "segments"], kind={"const": "cascade"},
+                  version=_COUNT, network=_TEXT, confidence=_TEXT, classes=_NAMES, sha256=_SHA256,
+                  segments=_list(_all(checkpoint={"type": "string", "pattern": r"^[^/\\\x00]+$"}, exit=_TEXT,
+                                      inputs=_NAMES, outputs=_NAMES, threshold=_or_null(_NUMBER),
+                                      probabilities={"type": "boolean"},
+                                      sha256=_only(**{"symbol.json": _SHA256, "0000.params": _SHA256})), minItems=1))},
+    # The header of a file of rows
+    "rows": _all(kind=_TEXT, identity=_DICT, columns={"type": "object", "additionalProperties": _list(
+        {}, minItems=2, maxItems=2, prefixItems=[{"type": "string", "pattern": r"^[<>|][fiuSb]\d{1,5}$"},
+                                                 _list({**_WHOLE, "maximum": 1 << 31})])}),
+    "map-cache": _object(["network", "preprocessing", "content", "classes"], network=_DICT, preprocessing=_DICT,
+                            content={"enum": ["descriptors", "maps"]}, classes=_NAMES),
     # WORK/job.json of `mxelm distribute`
     "job": _all(asked=_DICT, projection=_all(n_neurons=_COUNT, n_features=_COUNT, seed=_WHOLE, scale=_NUMBER,
                                              sha256=_SHA256)),

@@ -24,7 +24,7 @@ def load_checkpoint(prefix: str | os.PathLike, *, epoch: int | None = None,
                     ) -> tuple[mx.sym.Symbol, dict, dict, dict]:
     """Read a checkpoint of any age: (symbol, arg_params, aux_params, sidecar), parameters as float32 NDArrays.
 
-    epoch: the NNNN of the .params file; None takes the highest there is.
+    epoch: the NNNN of the .params file; None takes what PREFIX.json lists, else the highest.
     input_shape: (channels, height, width), by which old poolings are judged; None takes the sidecar's.
     pooling_convention: "valid" or "full" for poolings that do not say; None finds out (mxelm.backbones.symbol_file).
     The sidecar is {} where there is no PREFIX.json; all three files are held against its hashes. Raises FileError

@@ -26,7 +26,7 @@ def load(prefix: str | os.PathLike, *, epoch: int | None = None, cut: str | None
 
     prefix: path without -symbol.json and -NNNN.params, or a name: of what ships with mxelm ("inception_small"), or of
     weights in a folder weights/ of one of MXELM_DATA's folders or of the cache ("efficientnet_lite0_224").
-    epoch: int, the NNNN; None takes the highest there is. cut: name of the features' output.
+    epoch: int, the NNNN; None takes what PREFIX.json lists, else the highest. cut: name of the features' output.
     preprocessing: mxelm.preprocessing.Preprocessing; None takes what PREFIX.json says.
     pooling_convention: "valid" or "full" for poolings of old networks that do not say; None finds out.
     Raises FileError (missing or damaged files) and InputError (parameters that do not fit, unknown cut).

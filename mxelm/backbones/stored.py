@@ -7,7 +7,6 @@ new one, whose other files a reader finds under their temporary names if the wri
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections import namedtuple
@@ -18,8 +17,7 @@ from typing import Any
 from mxelm.errors import FileError
 from mxelm.files import atomic_writes, exclusive, leftovers, parse_json, read_bytes, remove_leftovers
 from mxelm.schemas import check
-
-_ZEROS = "0" * 64
+from mxelm.seals import UNSEALED, seal_of, sealed
 
 # role: "symbol", "params" or "sidecar". content: bytes, None where there is no such file. recorded: what PREFIX.json
 # says of it: sha256, bytes; {} where it says nothing
@@ -47,10 +45,9 @@ class Stored(namedtuple("Stored", "sidecar files")):
 
 def digest(file: File) -> str:
     """SHA-256 of a File's content, for PREFIX.json with zeros in the place of its own."""
-    content = file.content
     if file.role == "sidecar" and file.recorded:
-        content = content.replace(file.recorded["sha256"].encode(), _ZEROS.encode(), 1)
-    return hashlib.sha256(content).hexdigest()
+        return seal_of(file.content, file.recorded["sha256"])
+    return hashlib.sha256(file.content).hexdigest()
 
 
 def matches(file: File) -> bool:
@@ -60,7 +57,7 @@ def matches(file: File) -> bool:
 
 
 def read(prefix: str | os.PathLike, epoch: int | None = None) -> Stored:
-    """The Stored checkpoint `prefix`, whole; epoch None takes the highest there is.
+    """The Stored checkpoint `prefix`, whole; epoch None takes what PREFIX.json lists, else the highest.
 
     The bytes that come back are those that were held against their hashes; while another process replaces the
     checkpoint, they are all of the old one or all of the new one. FileError names what is missing or damaged.
@@ -114,7 +111,7 @@ def _content(path):
 
 
 def params_path(prefix: str | os.PathLike, epoch: int | None = None, recorded: int | None = None) -> Path:
-    """Path of PREFIX-NNNN.params; epoch None takes the highest there is, `recorded` being one that PREFIX.json lists.
+    """Path of PREFIX-NNNN.params; epoch None takes `recorded`, which PREFIX.json lists, else the highest there is.
 
     FileError says what is there instead.
     """
@@ -130,8 +127,8 @@ def params_path(prefix: str | os.PathLike, epoch: int | None = None, recorded: i
         near = f"; {others[0]} is there: rename it to {prefix.name}-0000.params if it belongs to it" if others else ""
         raise FileError(f"there is no checkpoint {prefix}: no file {prefix}-0000.params or with another number; "
                         f"give the path without -symbol.json and -0000.params{near}")
-    if epoch is None:
-        return there[max(there)]
+    if epoch is None:  # of another network may be what has a higher number than the one that belongs to PREFIX.json
+        return there.get(recorded) or there[max(there)]
     if epoch not in there:
         raise FileError(f"there is no {prefix}-{epoch:04d}.params; the epochs there are {sorted(there)}")
     return there[epoch]
@@ -156,17 +153,12 @@ def write(prefix: str | os.PathLike, epoch: int, sidecar: dict, write_symbol: Ca
         with atomic_writes(*paths) as (sidecar_path, params, symbol):
             write_params(params)
             write_symbol(symbol)
-            sidecar_path.write_bytes(_sealed(sidecar, epoch, symbol.read_bytes(), params.read_bytes()))
+            files = {"symbol": _said(symbol.read_bytes()), "params": {"epoch": epoch, **_said(params.read_bytes())},
+                     "sidecar": {"sha256": UNSEALED}}
+            kept = {name: value for name, value in sidecar.items() if name != "files"}
+            sidecar_path.write_bytes(sealed({**kept, "files": files}))
         for path in paths:
             remove_leftovers(path)
-
-
-def _sealed(sidecar, epoch, symbol, params):
-    files = {"symbol": _said(symbol), "params": {"epoch": epoch, **_said(params)}, "sidecar": {"sha256": _ZEROS}}
-    kept = {name: value for name, value in sidecar.items() if name != "files"}
-    text = json.dumps({**kept, "files": files}, indent=1, ensure_ascii=False) + "\n"
-    before, _, after = text.rpartition(_ZEROS)
-    return (before + hashlib.sha256(text.encode()).hexdigest() + after).encode()
 
 
 def _said(content):

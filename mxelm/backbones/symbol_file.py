@@ -116,7 +116,7 @@ def _channels_first(graph):
 
     for node in graph["nodes"]:
         inputs = [[place[entry[0]], *entry[1:]] for entry in node["inputs"]]
-        if node["attrs"].get("layout") != "NHWC":
+        if node["op"] == "null" or node["attrs"].get("layout") != "NHWC":  # variables repeat their layer's attributes
             made.append({**node, "inputs": inputs})
         else:
             count += 1

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
+    """Figures of every image that can be read; the exit code is 1 where one cannot, unless it was said to skip it."""
     from mxelm.files import write_text
     if args.out:
         options.require_out(f"{args.out}.csv", f"{args.out}.png")
@@ -28,8 +29,8 @@ def run(args: argparse.Namespace) -> dict:
     if args.out and predictor.kind != "classes":
         raise InputError(f"{args.model} was trained on {predictor.kind}: without classes there is no confusion matrix "
                          "to write to --out")
-    result, confusion = evaluate(predictor, options.load_data(args), skip_bad=args.skip_bad,
-                                 progress=options.progress(args))
+    result, confusion = evaluate(predictor, options.load_data(args), skip_bad=True, progress=options.progress(args))
+    result["exit_code"] = 1 if result["skipped"] and not args.skip_bad else 0
     if confusion is not None:
         result["confusion"] = {"classes": predictor.classes, "counts": confusion.tolist()}
     if args.out:

@@ -50,7 +50,7 @@ def _answers(predictor, scores, top):
 
 def show(result: dict) -> None:
     for path, reason in result["failed"].items():
-        print(f"mxelm predict: {path}: {reason}", file=sys.stderr)
+        print(f"mxelm predict: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
     if "file" in result:
         print(f"wrote {result['file']}: {len(result['predictions'])} images")
     elif result["csv"]:

@@ -7,7 +7,7 @@ import sys
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prefix", metavar="PREFIX", help="a checkpoint's path without -symbol.json, or a known name")
-    parser.add_argument("--epoch", metavar="E", type=int, help="number of the .params file, if not the highest")
+    parser.add_argument("--epoch", metavar="E", type=int, help="number of the .params file, if another is meant")
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -20,6 +20,7 @@ _SYSTEMS = re.compile(  # what systems leave in folders: hidden files, thumbnail
     r"\..*|thumbs\.db|ehthumbs.*\.db|desktop\.ini|icon\r|__macosx|network trash folder|temporary items|@eadir|@recycle"
     r"|@recently-snapshot|#recycle|#snapshot|\$recycle\.bin|recycler|system volume information|lost\+found|found\.\d{3}"
     r"|__pycache__", re.IGNORECASE)
+_PARTS = re.compile(r"train(ing)?|val(id(ation)?)?|dev|test(ing)?|eval", re.IGNORECASE)
 logger = logging.getLogger(__name__)
 
 
@@ -32,13 +33,16 @@ def read(folder: str | os.PathLike, *, name: str | None = None, leave_out: Seque
     folder: path. leave_out: names of class folders that do not count. suffix: only files whose name ends so.
     prefix: regular expression of what to strip off the front of folder names to get class names.
     A file that turns out to be no image is an error, or skipped, when it is decoded.
-    Raises FileError for a folder that cannot be read, InputError for one without classes, a class without files, or
-    a name that is not UTF-8.
+    Raises FileError for a folder that cannot be read, InputError for one without classes, one of parts (train, test)
+    that hold the classes, a class without files, or a name that is not UTF-8.
     """
     folder = Path(folder)
     found = [entry for entry in _listing(folder) if (folder / entry).is_dir() and entry not in leave_out]
     if not found:
         raise InputError(f"{folder} has no class folders: put the images of each class into a folder of its own there")
+    if len(found) > 1 and all(_PARTS.fullmatch(entry) and _holds_folders(folder / entry) for entry in found):
+        raise InputError(f"{folder} is in parts, {' and '.join(found)}, each with class folders: name one, such as "
+                         f"{folder / found[0]}")
     ids, targets, names = [], [], list(dict.fromkeys(unicodedata.normalize("NFC", entry) for entry in found))
     root = folder.resolve()
     taken = {_kind(path)[1] for path in (root, *root.parents, *(folder / entry for entry in found))}
@@ -50,6 +54,10 @@ def read(folder: str | os.PathLike, *, name: str | None = None, leave_out: Seque
         targets += [names.index(unicodedata.normalize("NFC", entry))] * len(files)
     classes = [re.sub(f"^(?:{prefix})", "", entry) for entry in names]
     return Dataset(FileSource(folder, ids), np.array(targets), classes, name or root.name)
+
+
+def _holds_folders(folder):
+    return all((folder / entry).is_dir() for entry in _listing(folder))
 
 
 def files_below(folder: str | os.PathLike) -> list[str]:

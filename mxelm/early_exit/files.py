@@ -1,32 +1,40 @@
 """A cascade as files: M ordinary MXNet checkpoints, and one JSON with the thresholds and the classes.
 
 DIR/cascade.json lists the segments; each is a checkpoint DIR/segment-1-symbol.json, -0000.params, whose first output is
-the scores of its exit; the outputs behind it are what later segments are fed with, by the names that the JSON gives.
+the scores of its exit; the outputs behind it are what later segments are fed with, by the names that the JSON gives. A
+cascade that replaces another has segments of other names, so that the JSON's move into place decides for all of them.
 """
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Literal
 
 import numpy as np
 
 from mxelm.backbones import Backbone, load_checkpoint, save_checkpoint
 from mxelm.chain import Chain
+from mxelm.containers import understood
 from mxelm.early_exit.cascade import Cascade
 from mxelm.early_exit.heads import Linear
 from mxelm.errors import FileError, InputError
-from mxelm.files import make_folder, read_json, sha256, write_json
+from mxelm.files import atomic_write, exclusive, make_folder, parse_json, read_bytes, remove_leftovers, sha256
 from mxelm.graphs import Segment, cut, joined
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
+from mxelm.schemas import check
+from mxelm.seals import UNSEALED, seal_of, sealed
 
 KIND, VERSION = "cascade", 1
+_SEGMENT = re.compile(  # a segment's file, or what a killed writer of one has left
+    r"\.?(segment-(?:[a-z]-)?)\d+(?:\.json|-symbol\.json|-\d{4}\.params)(?:\.part-\w+\.\w+|\.lock)?")
 _LOWEST = -1.7976931348623157e308  # JSON has no infinity; everybody leaves
 
 
 def save(cascade: Cascade, folder: str | os.PathLike) -> None:
-    """Write a cascade of linear classifiers into a folder, the JSON last.
+    """Write a cascade of linear classifiers into a folder, or replace the one that is there as a whole.
 
     Raises InputError for a classifier that is not linear, FileError where nothing can be written.
     """
@@ -35,11 +43,42 @@ def save(cascade: Cascade, folder: str | os.PathLike) -> None:
         if not isinstance(head, Linear):
             kind = type(getattr(head, "estimator", head)).__name__
             raise InputError(f"the classifier at {exit} is a {kind}: only linear ones can be saved as layers")
-    folder = make_folder(folder)
+    path = make_folder(folder) / "cascade.json"
+    with exclusive(path, wait=True):
+        remove_leftovers(path)
+        others = _segment_files(path.parent)  # they may belong to the cascade that is there
+        try:
+            content = {"kind": KIND, "version": VERSION, "network": chain.backbone.name,
+                       "confidence": cascade.confidence, "classes": cascade.classes,
+                       **chain.backbone.preprocessing.to_json(),
+                       "segments": _save_segments(cascade, path.parent, _free_stem(others)), "sha256": UNSEALED}
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(sealed(content))
+        except BaseException:
+            others = [file for file in _segment_files(path.parent) if file not in others]
+            raise
+        finally:
+            for file in others:
+                file.unlink(missing_ok=True)
+
+
+def _segment_files(folder):
+    return [file for file in folder.iterdir() if _SEGMENT.fullmatch(file.name)]
+
+
+def _free_stem(files):
+    """A beginning of names that none of these files has."""
+    stems = ("segment-", *(f"segment-{letter}-" for letter in ascii_lowercase))
+    taken = {_SEGMENT.fullmatch(file.name)[1] for file in files}
+    return next(stem for stem in stems if stem not in taken)
+
+
+def _save_segments(cascade, folder, stem):
+    """Write the segments; what the JSON says of each."""
+    chain, listed = cascade.chain, []
     arrays, aux = chain.backbone.feature_params()
-    listed = []
     for number, (segment, head) in enumerate(zip(chain.segments, cascade.heads), 1):
-        name, last = f"segment-{number}", number == len(chain.segments)
+        name, last = f"{stem}{number}", number == len(chain.segments)
         symbol = _with_scores(segment, head, f"exit{number}", last)
         own = {**arrays, f"exit{number}_weight": head.W, f"exit{number}_bias": head.b}
         save_checkpoint(folder / name, symbol,
@@ -49,9 +88,7 @@ def save(cascade: Cascade, folder: str | os.PathLike) -> None:
                        "outputs": ["scores", *(() if last else segment.outputs)],
                        "threshold": None if last else _as_json(cascade.thresholds[number - 1]),
                        "probabilities": head.probabilities, "sha256": _digest(folder / name)})
-    write_json(folder / "cascade.json", {
-        "kind": KIND, "version": VERSION, "network": chain.backbone.name, "confidence": cascade.confidence,
-        "classes": cascade.classes, **chain.backbone.preprocessing.to_json(), "segments": listed})
+    return listed
 
 
 def load(folder: str | os.PathLike, *, ctx: str = "cpu", interface: Literal["symbol", "gluon"] = "symbol") -> Cascade:
@@ -60,15 +97,27 @@ def load(folder: str | os.PathLike, *, ctx: str = "cpu", interface: Literal["sym
     Raises FileError for a folder that holds no cascade, or files that are damaged or of another network.
     """
     path = Path(folder) / "cascade.json"
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise FileError(f"{path} does not describe a cascade")
-    if content.get("version", VERSION + 1) > VERSION:
+    while True:
+        text = read_bytes(path)
+        try:
+            return _read(path, text, ctx, interface)
+        except FileError:
+            if read_bytes(path) == text:  # else another process has just replaced it
+                raise
+
+
+def _read(path, text, ctx, interface):
+    content = parse_json(text, path)
+    check(KIND, content, path)
+    if content["version"] > VERSION:
         raise FileError(f"{path} was written by a newer mxelm: update mxelm")
+    if "sha256" in content and seal_of(text, content["sha256"]) != content["sha256"]:
+        raise FileError(f"{path} is damaged or was changed by an editor: it has not its own SHA-256; restore it, or "
+                        "take its sha256 out, and it counts as it is")
     parts, heads, arrays, aux = [], [], {}, {}
-    try:
+    with understood(path):
         for number, entry in enumerate(content["segments"], 1):
-            part, head = _read_segment(Path(folder), entry, f"exit{number}", arrays, aux)
+            part, head = _read_segment(path.parent, entry, f"exit{number}", arrays, aux)
             parts.append(part)
             heads.append(head)
         thresholds = [_from_json(entry["threshold"]) for entry in content["segments"]]
@@ -76,8 +125,6 @@ def load(folder: str | os.PathLike, *, ctx: str = "cpu", interface: Literal["sym
                             ctx=ctx)
         chain = Chain(backbone, [entry["exit"] for entry in content["segments"][:-1]], interface=interface)
         return Cascade(chain, heads, thresholds, content["classes"], confidence=content["confidence"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is damaged: {type(error).__name__} {error}") from None
 
 
 def _with_scores(segment, head, name, last):

@@ -69,6 +69,10 @@ def test_epochs(prefix):
     for number in (3, 12):
         shutil.copy(f"{prefix}-0000.params", f"{prefix}-{number:04d}.params")
     Path(f"{prefix}-0012.params").write_bytes(b"damaged")
+    load(prefix)  # what PREFIX.json lists
+    sidecar = json.loads(Path(f"{prefix}.json").read_text())
+    del sidecar["files"]
+    Path(f"{prefix}.json").write_text(json.dumps(sidecar))
     with pytest.raises(FileError, match="net-0012.params"):
         load(prefix)  # the highest
     assert load(prefix, epoch=3).n_features == load(prefix, epoch=0).n_features
@@ -325,7 +329,8 @@ def test_a_copy_under_another_name_is_as_whole(prefix, tmp_path):
 
 def test_parameters_of_another_number_are_no_part_of_what_is_recorded(prefix):
     shutil.copy(f"{prefix}-0000.params", f"{prefix}-0005.params")
-    assert not verify(prefix)["problems"] and verify(prefix)["files"][1]["expected"] is None
+    assert not verify(prefix, 5)["problems"] and verify(prefix, 5)["files"][1]["expected"] is None
+    assert verify(prefix)["files"][1]["expected"] is not None
 
 
 def test_parameters_under_another_name_are_named(prefix, tmp_path, monkeypatch):

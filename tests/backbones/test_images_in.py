@@ -71,8 +71,8 @@ def test_layers_over_channels_that_come_last(plain, tmp_path):
     symbol, args, aux, expected = plain
     graph, last = json.loads(symbol.tojson()), {}
     for node in graph["nodes"]:
-        if node["op"] in ("Convolution", "Pooling"):
-            node["attrs"]["layout"] = "NHWC"
+        if node["op"] in ("Convolution", "Pooling") or node["name"].startswith("conv"):  # its variables too, as MXNet
+            node.setdefault("attrs", {})["layout"] = "NHWC"
         if node["op"] == "BatchNorm":
             node["attrs"]["axis"] = "3"
     for name, array in args.items():

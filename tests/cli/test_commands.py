@@ -267,12 +267,21 @@ def test_a_full_output_is_one_line(tiny_checkpoint):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
+def test_evaluate_answers_for_all_but_the_bad_ones(trained, image_folder, capsys):
+    (image_folder / "red" / "bad.jpg").write_text("<html>404</html>")
+    evaluate = ["evaluate", trained[0], "--images", str(image_folder)]
+    assert main(evaluate) == 1
+    told = capsys.readouterr().out
+    assert "36 images" in told and told.count("skipped red/bad.jpg") == 1
+    assert main([*evaluate, "--skip-bad"]) == 0
+
+
 def test_predict_answers_for_all_but_the_bad_ones(trained, image_folder, tmp_path, capsys):
     (image_folder / "red" / "bad.jpg").write_text("<html>404</html>")
     good, bad = image_folder / "red" / "image_00.png", image_folder / "red" / "bad.jpg"
     assert main(["predict", trained[0], str(good), str(bad)]) == 1
     told = capsys.readouterr()
-    assert str(good) in told.out and "%" in told.out and told.err.count(str(bad)) <= 2 and "--skip-bad" not in told.err
+    assert str(good) in told.out and "%" in told.out and told.err.count(str(bad)) == 1 and "--skip-bad" not in told.err
     assert main(["predict", trained[0], str(image_folder)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "image,class,confidence,score" and len(lines) == 37

@@ -61,6 +61,16 @@ def test_names_that_no_state_or_checkpoint_could_hold_are_refused(tmp_path, odd)
         load(tmp_path)
 
 
+def test_parts_are_not_taken_for_classes(tmp_path):
+    for part in ("train", "Val", "test"):
+        class_folders(tmp_path / part, {"cat": 1, "dog": 2})
+    with pytest.raises(InputError, match="in parts, Val and test and train, (?s:.)* name one"):
+        load(tmp_path)
+    assert load(tmp_path / "train").classes == ["cat", "dog"]
+    (tmp_path / "test" / "0.png").write_bytes(encoded(picture()))
+    assert load(tmp_path).classes == ["Val", "test", "train"]
+
+
 def test_linked_folders_count_at_any_depth_once_and_never_where_they_lead_back(tmp_path):
     class_folders(tmp_path / "far", {"b": 2, "more": 1, "deep": 1})
     class_folders(tmp_path / "set", {"a": 1, "c": 1})

@@ -1,11 +1,14 @@
 """Cascades over a small network: fitted, answered, saved, run by bare MXNet."""
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import full_disk
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -200,6 +203,51 @@ def test_damaged_and_foreign_files_are_refused(tiny_backbone, images, tmp_path):
         (other / "cascade.json").write_text(json.dumps({**content, **change}))
         with pytest.raises(FileError, match="cascade.json"):
             early_exit.load(other)
+
+
+def test_a_killed_save_leaves_the_old_cascade_or_the_new_one(tiny_backbone, images, tmp_path, monkeypatch):
+    """Every point at which a file takes its place, in a copy of the folder as a kill there would leave it."""
+    folder, copies, replace = tmp_path / "cascade", [], os.replace
+    early_exit.save(fitted(tiny_backbone, images), folder)
+    (folder / "segment-notes.txt").write_text("mine")
+
+    def copied(source, target):
+        for moment in ("before", "after"):
+            copies.append(tmp_path / f"{len(copies)}-{moment}")
+            shutil.copytree(folder, copies[-1])
+            if moment == "before":
+                replace(source, target)
+
+    monkeypatch.setattr(os, "replace", copied)
+    early_exit.save(fitted(tiny_backbone, images, thresholds=(0.7, 0.6)), folder)
+    monkeypatch.undo()
+    found = [early_exit.load(copy).thresholds[0] for copy in copies]
+    assert found == sorted(found) and set(found) == {0.3, 0.7} and len(found) > 15
+    early_exit.save(fitted(tiny_backbone, images), copies[3])
+    for whole in (folder, copies[3]):
+        assert len([*whole.glob("segment-*"), *whole.glob(".*")]) == 3 * 3 + (whole / "segment-notes.txt").exists()
+
+
+def test_a_save_that_fails_leaves_no_trace(tiny_backbone, images, tmp_path):
+    cascade, folder = fitted(tiny_backbone, images), tmp_path / "cascade"
+    early_exit.save(cascade, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with full_disk(2000), pytest.raises(FileError):
+        early_exit.save(cascade, folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_changed_bit_in_the_json_is_seen(tiny_backbone, images, tmp_path):
+    path = tmp_path / "cascade.json"
+    early_exit.save(fitted(tiny_backbone, images), tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace('"threshold": 0.3', '"threshold": 0.8'))
+    with pytest.raises(FileError, match="cascade.json is damaged or was changed by an editor"):
+        early_exit.load(tmp_path)
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert early_exit.load(tmp_path).thresholds[0] == 0.8
 
 
 def test_features_have_length_one():
