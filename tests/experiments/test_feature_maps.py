@@ -34,7 +34,7 @@ def test_matching_and_training_on_maps(tmp_path):
 def test_what_a_cache_costs(tmp_path):
     import map_cache
     _, rows = small(map_cache, "mnist", tmp_path, trained=100, sizes=[50, 100], held=250, queries=50, rounds=1,
-                    layers=["relu3_fwd"])
+                    layers=[["relu3_fwd"]])
     assert rows["maps.net_speedup.mnist"]["value"] > 0 and (tmp_path / "mnist-saved.png").exists()
     pytest.importorskip("hnswlib")
     _, rows = small(map_cache, "search", tmp_path, descriptors=300, queries=100, rounds=1)
