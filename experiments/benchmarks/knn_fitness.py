@@ -1,6 +1,7 @@
 """Paper 2: what a fitness evaluation and a whole search cost, and what slicing gains at inference.
 
     python experiments/benchmarks/knn_fitness.py fitness        the exact shortcut against everything anew, two threads
+    python experiments/benchmarks/knn_fitness.py searches       the same as the searches of the table ask it
     python experiments/benchmarks/knn_fitness.py inference      the full network against the sliced one
 
 Question: what does the exact shortcut (one channel's share of every distance) save against computing everything anew
@@ -36,6 +37,8 @@ RUNS = {
                 "k": 9, "metric": "l2", "listed": 64, "threads": 2, "method": "cma", "filters_run": 4},
     "inference": {"rounds": 30, "references": [4000, 60000], "k": 9, "metric": "cosine"},
 }
+RUNS["searches"] = {**RUNS["fitness"], "queries": lesson.SEARCH["n_queries"], **{
+    name: lesson.SEARCH[name] for name in ("population", "generations", "sigma", "metric", "listed", "fitness")}}
 QUICK = {"queries": 60, "population": 8, "generations": 2, "rounds": 2, "filters_run": 2}
 
 
@@ -52,12 +55,13 @@ def costs(settings, images, labels):
     r, q = settings["references"], settings["queries"]
     images, labels, queries = images[:r + q], labels[:r + q], np.arange(r, r + q)
     bank = banks.kmeans(images[:r], 0)
-    fitness = KernelFitness(images, labels, np.arange(r), kind="accuracy", metric=settings["metric"], k=settings["k"],
-                            listed=settings["listed"], threads=settings["threads"])
+    fitness = KernelFitness(images, labels, np.arange(r), kind=settings.get("fitness", "accuracy"),
+                            metric=settings["metric"], k=settings["k"], listed=settings["listed"],
+                            threads=settings["threads"])
     weights, rng = weights_of(bank), np.random.default_rng(0)
     start, sigma = vector_of(weights, "conv2", 0), settings["sigma"] * bank.conv2[0].std()
     candidates = start + sigma * rng.standard_normal((settings["population"], len(start)))
-    task = Task(weights, "conv2", 0, queries, None, candidates)
+    task = Task(weights, "conv2", 0, queries, fitness.temperature(weights, "conv2", queries), candidates)
     before = time.perf_counter()
     fitness.evaluate(task._replace(vectors=candidates[:1]))
     preparation = time.perf_counter() - before  # once a filter, one candidate in it
@@ -110,6 +114,9 @@ def rows(run, settings, seeds, lab):
     if run == "inference":
         return [inference_row(settings, [seed[batch] for seed in seeds], batch) for batch in ("1", "32")]
     filters, last = settings["filters_run"], seeds[-1].figures
+    if run == "searches":
+        return [results.over_seeds("knn.fitness_speedup.searches", [seed["speedup"] for seed in seeds], "ratio",
+                                   "higher", conditions={**settings, **last})]
     shared = {**settings, "filters": 64, "cores": last["cores"]}
     what = f"the first {filters} of 64 filters run to the end, times {64 / filters:g}"
     return [
