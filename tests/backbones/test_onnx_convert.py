@@ -65,6 +65,16 @@ def test_scores_and_features_are_onnxruntimes(model, tmp_path):
     assert backbone.preprocessing.mean == (123.675, 116.28, 103.53)
 
 
+@pytest.mark.parametrize("activation, bias", [("Sigmoid", -40), ("Softmax", 0)])
+def test_what_an_activation_hides_is_compared_before_it(activation, bias, tmp_path):
+    """Tiny sigmoids, which onnxruntime cuts to 0, are no difference; scores that softmax makes 0 and 1 may be one."""
+    nodes, weights = small()
+    nodes[-1] = (activation, ["logits"], ["scores"], {})
+    weights["w2"], weights["b2"] = 100 * weights["w2"], np.float32([bias] * 5)
+    path = write(tmp_path / "hidden.onnx", nodes, weights, opset=14)
+    assert 0 < convert(path, tmp_path / "net", preprocessing="unit").difference < 1e-5
+
+
 def test_static_batch_becomes_free(tmp_path):
     nodes, weights = small()
     nodes[7] = ("Reshape", ["p", "shape"], ["f"], {})

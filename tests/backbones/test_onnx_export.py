@@ -97,6 +97,12 @@ def test_layers_and_heads(head, tmp_path):
     assert export(backbone, tmp_path / "layers.onnx") < 1e-5
 
 
+def test_tiny_sigmoids_are_no_difference(tmp_path):
+    """onnxruntime cuts them to 0."""
+    backbone = backbone_of(mx.sym.sigmoid(all_layers() * 0.01 - 40, name="sigmoid"), cut="sigmoid_output")
+    assert export(backbone, tmp_path / "multi.onnx") < 1e-5
+
+
 def test_pads_before_a_convolution_become_its_own():
     nodes = exporting.model_of(backbone_of(all_layers())).graph.node
     assert "Pad" not in {node.op_type for node in nodes}

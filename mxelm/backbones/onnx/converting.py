@@ -14,7 +14,8 @@ import onnx
 from mxelm.backbones.checkpoint import save_checkpoint
 from mxelm.backbones.graph_parameters import infer_shapes
 from mxelm.backbones.onnx import agreement, reading
-from mxelm.backbones.onnx.graph import Graph, opset_of, variable
+from mxelm.backbones.onnx.graph import Graph, variable
+from mxelm.backbones.onnx.support import opset_of
 from mxelm.backbones.onnx.values import BATCH
 from mxelm.errors import InputError, MxelmError
 from mxelm.files import require_writable, sha256
@@ -66,7 +67,7 @@ def convert(path: str | os.PathLike, prefix: str | os.PathLike, *, preprocessing
         _, features = infer_shapes(symbol.get_internals()[FEATURES], preprocessing.shape, arg_params=args)
         n_features = int(np.prod(features[0][1:]))
         _refuse_nan({**args, **aux})
-        found = _difference(path, image, preprocessing, symbol, args, aux)
+        found = _difference(path, model, image, graph, preprocessing.shape)
         _require_agreement(found, model)
     sidecar = {"model": Path(path).name, **preprocessing.to_json(), "features": FEATURES, "feature_dim": n_features,
                **_classes(model, outputs[-1][1]),
@@ -119,18 +120,30 @@ def _preprocessing(given, image, size):
     return given
 
 
-def _difference(path, image, preprocessing, symbol, args, aux):
+def _difference(path, model, image, graph, shape):
+    """Between onnxruntime and MXNet before the last activation, relative; None where onnxruntime is not installed."""
     if agreement.runtime() is None:
         return None
-    batch = np.random.default_rng(0).normal(size=(image.static_batch or 2, *preprocessing.shape)).astype(np.float32)
-    session = agreement.session(str(path))
+    edge = reading.before_activation(model)
+    session = agreement.session(_ending(model, edge) if edge != model.graph.output[0].name else str(path))
+    batch = np.random.default_rng(0).normal(size=(image.static_batch or 2, *shape)).astype(np.float32)
     try:
         wanted = _scores(session, image, batch)
     except Exception:  # a batch that is called free in the file and fixed within
         batch = batch[:1]
         wanted = _scores(session, image, batch)
-    arrays = [{name: mx.nd.array(array) for name, array in part.items()} for part in (args, aux)]
-    return agreement.difference(agreement.forward(symbol, *arrays, batch)[-1], wanted)
+    symbol = graph.value(edge).symbol
+    args, aux = ({name: mx.nd.array(part[name]) for name in names if name in part} for part, names in
+                 ((graph.arg_params, symbol.list_arguments()), (graph.aux_params, symbol.list_auxiliary_states())))
+    return agreement.difference(agreement.forward(symbol, args, aux, batch)[0], wanted)
+
+
+def _ending(model, edge):
+    """The model with this edge as its output, as bytes."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    made.graph.output[0].CopyFrom(onnx.helper.make_empty_tensor_value_info(edge))
+    return made.SerializeToString()
 
 
 def _scores(session, image, batch):

@@ -15,13 +15,12 @@ import onnx
 from mxelm.backbones.onnx.operators import TABLE
 from mxelm.backbones.onnx.operators.elementwise import POINTWISE
 from mxelm.backbones.onnx.single import as_float, attribute, evaluate, infer
+from mxelm.backbones.onnx.support import opset_of, refuse_foreign
 from mxelm.backbones.onnx.targets import target_shape
 from mxelm.backbones.onnx.values import BATCH, Node, Parameters, Unsupported, Value, spread
 from mxelm.errors import FileError, InputError
 from mxelm.runtime import mx
 
-LOWEST_OPSET, HIGHEST_OPSET = 6, 21
-_QUANTISED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 _MOST_FOLDED = 1 << 28  # numbers in a folded constant
 
 
@@ -71,7 +70,7 @@ class Graph:
         """One node; where its inputs are not known, for a node before them was not, only its operator is looked at."""
         used = [name in names for name in node.output]
         try:
-            _refuse_foreign(node)
+            refuse_foreign(node)
             inputs = [self._values.get(name) for name in node.input]
             if any(value is None and name for name, value in zip(node.input, inputs)):
                 raise InputError(f"its input {next(n for n in node.input if n not in self._values)!r} is nowhere made")
@@ -175,18 +174,6 @@ _FOLDED = {"Constant", "Shape", "Size", "ConstantOfShape", "Range", "Equal", "Wh
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that the model uses; InputError where it is not one of 6 to 21."""
-    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    version = versions.get("ai.onnx")
-    if version is None:
-        raise InputError(f"it uses operators of {', '.join(versions) or 'no domain'} and none of ONNX's own")
-    if not LOWEST_OPSET <= version <= HIGHEST_OPSET:
-        raise InputError(f"it is of opset {version}, and {LOWEST_OPSET} to {HIGHEST_OPSET} are known: export it again "
-                         "with opset_version=17")
-    return version
-
-
 def _reshape_target(node, inputs):
     if len(inputs) < 2:
         return list(attribute(node, "shape", ()))
@@ -203,17 +190,6 @@ def _needed(graph):
             needed.append(node)
             wanted.update(node.input)
     return needed[::-1]
-
-
-def _refuse_foreign(node):
-    if node.domain not in ("", "ai.onnx"):
-        raise Unsupported(f"its domain {node.domain} is not known")
-    if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-        raise Unsupported("control flow has no counterpart in a Symbol")
-    if node.op_type.startswith(_QUANTISED):
-        raise Unsupported("its weights are quantised: export the model in float32")
-    if "Sequence" in node.op_type or "Optional" in node.op_type:
-        raise Unsupported("a Symbol knows arrays alone, no sequences")
 
 
 def variable(name: str, symbol: mx.sym.Symbol, shape: Sequence[int], elem_type: int = onnx.TensorProto.FLOAT,

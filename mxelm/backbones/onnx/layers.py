@@ -1,49 +1,9 @@
 """What a layer of MXNet becomes in ONNX: one small function an operator, from a Layer to the name of its output."""
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from mxelm.backbones.onnx.values import BATCH
-from mxelm.errors import InputError
-
-if TYPE_CHECKING:
-    from mxelm.backbones.onnx.values import Node
-    from mxelm.backbones.onnx.writing import Model
-
-
-class Layer:
-    """A node of a Symbol as these functions see it.
-
-    node: mxelm.graphs.Node. model: the writing.Model. inputs: names of edges. shapes, outputs: of inputs and outputs,
-    BATCH for the free axis. arrays: the inputs that are constants, as arrays, None for the others.
-    """
-
-    def __init__(self, node: Node, model: Model, inputs: Sequence[str], arrays: Sequence[np.ndarray | None],
-                 shapes: Sequence[tuple], outputs: Sequence[tuple]) -> None:
-        self.node, self.name, self.model = node, node.name, model
-        self.inputs, self.arrays, self.shapes, self.outputs = inputs, arrays, shapes, outputs
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An attribute: a number, a tuple, a truth value or a word."""
-        text = self.node.attributes.get(name)
-        if text is None:
-            return default
-        try:
-            return ast.literal_eval(text.replace("L", ""))
-        except (ValueError, SyntaxError):
-            return {"true": True, "false": False}.get(text.lower(), text)
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str | list[str]:
-        """A node that stands for the layer as a whole, under its name."""
-        return self.model.add(operator, *inputs, name=self.name, **attributes)
-
-    def fail(self, reason: str) -> None:
-        """Raise InputError that names the layer."""
-        raise InputError(f"the layer {self.name!r} ({self.node.op}) cannot be exported: {reason}")
 
 
 def _sizes(layer, kernel):

@@ -7,7 +7,7 @@ from typing import Optional
 
 import onnx
 
-from mxelm.backbones.onnx.graph import opset_of
+from mxelm.backbones.onnx.support import opset_of
 from mxelm.backbones.onnx.values import BATCH
 from mxelm.errors import FileError, InputError
 
@@ -15,6 +15,7 @@ _LINEAR = {"Gemm", "MatMul", "Conv"}
 # layers that may stand behind the last weights
 _HEAD = {"Add", "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze",
          "Relu", "GlobalAveragePool", "AveragePool", "Unsqueeze"}
+_ACTIVATIONS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,15 @@ def hidden_of(model: onnx.ModelProto) -> Optional[str]:
         softmax = softmax or node.op_type in ("Softmax", "LogSoftmax")
         edge = free[0]
     return None
+
+
+def before_activation(model: onnx.ModelProto) -> str:
+    """The edge before a softmax or sigmoid at the end, else the output: what two runtimes are compared at. Behind it
+    large scores are 0 or 1 however wrong they are, and a sigmoid's small ones are cut to 0 by onnxruntime."""
+    makers, edge = {name: node for node in model.graph.node for name in node.output}, model.graph.output[0].name
+    while edge in makers and makers[edge].op_type in _ACTIVATIONS:
+        edge = makers[edge].input[0]
+    return edge
 
 
 def _pooling_behind(model, edge):

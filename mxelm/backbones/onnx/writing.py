@@ -1,9 +1,11 @@
 """An ONNX model as it is put together: nodes, weights, metadata; opset 13, which every runtime of today reads."""
 from __future__ import annotations
 
+import ast
 import json
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -11,6 +13,9 @@ from onnx import helper, numpy_helper
 
 from mxelm.errors import InputError
 from mxelm.files import atomic_write
+
+if TYPE_CHECKING:
+    from mxelm.graphs import Node
 
 OPSET, IR_VERSION = 13, 8
 
@@ -58,6 +63,37 @@ class Model:
         helper.set_model_props(model, {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                                        for key, value in metadata.items()})
         return model
+
+
+class Layer:
+    """A node of a Symbol as the functions of layers.py see it.
+
+    node: mxelm.graphs.Node. model: the Model. inputs: names of edges. shapes, outputs: of inputs and outputs,
+    BATCH for the free axis. arrays: the inputs that are constants, as arrays, None for the others.
+    """
+
+    def __init__(self, node: Node, model: Model, inputs: Sequence[str], arrays: Sequence[np.ndarray | None],
+                 shapes: Sequence[tuple], outputs: Sequence[tuple]) -> None:
+        self.node, self.name, self.model = node, node.name, model
+        self.inputs, self.arrays, self.shapes, self.outputs = inputs, arrays, shapes, outputs
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute: a number, a tuple, a truth value or a word."""
+        text = self.node.attributes.get(name)
+        if text is None:
+            return default
+        try:
+            return ast.literal_eval(text.replace("L", ""))
+        except (ValueError, SyntaxError):
+            return {"true": True, "false": False}.get(text.lower(), text)
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str | list[str]:
+        """A node that stands for the layer as a whole, under its name."""
+        return self.model.add(operator, *inputs, name=self.name, **attributes)
+
+    def fail(self, reason: str) -> None:
+        """Raise InputError that names the layer."""
+        raise InputError(f"the layer {self.name!r} ({self.node.op}) cannot be exported: {reason}")
 
 
 def write(model: onnx.ModelProto, path: str | os.PathLike) -> None:
