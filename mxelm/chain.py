@@ -55,6 +55,9 @@ class Chain:
                         for segment in self.segments]
         self._values, self._next = {}, 0
         self.difference = self.agreement(self.noise(1))
+        if np.isnan(self.difference):
+            raise InputError(f"{backbone.name} gives numbers that are not finite for an image of noise: check its "
+                             "weights and preprocessing")
         if not self.difference <= TOLERANCE:  # fusion at bind can make a segment silently wrong
             raise InputError(f"{backbone.name} cut at {', '.join(self.exits[:-1])} differs from the whole network by "
                              f"{self.difference:.1e}: set MXNET_SUBGRAPH_BACKEND=NONE before MXNet loads")

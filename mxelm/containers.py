@@ -16,6 +16,7 @@ from mxelm.files import atomic_write, open_bytes
 from mxelm.schemas import check
 
 CONTAINER_VERSION = 1
+LEGIBLE = 200  # characters of two values that a sentence may hold
 
 
 def save_container(path: str | os.PathLike, kind: str, meta: dict, arrays: Mapping[str, np.ndarray]) -> None:
@@ -137,9 +138,18 @@ def _digest(header, arrays):
     return digest.hexdigest()
 
 
-def require_same(meta: dict, identity: dict, path: str | os.PathLike) -> None:
+def require_same(meta: dict, identity: dict, path: str | os.PathLike,
+                 *, remedy: str = "remove it to begin anew, or choose another file") -> None:
     """Raise FileError unless the file at `path`, whose dict `meta` was read, belongs to the run that has `identity`."""
     for name, value in identity.items():
         if meta.get(name) != value:
-            raise FileError(f"{path} is of another run: its {name} is {meta.get(name)}, this run's is {value}; remove "
-                            "it to begin anew, or choose another file")
+            raise FileError(f"{path} is of another run: its {name} {_difference(meta.get(name), value)}; {remedy}")
+
+
+def _difference(found, value):
+    """What two values are; of long ones, such as digests, only where they differ."""
+    if len(f"{found}{value}") < LEGIBLE:
+        return f"is {found}, this run's is {value}"
+    both = isinstance(found, dict) and isinstance(value, dict)
+    keys = sorted(key for key in {*found, *value} if found.get(key) != value.get(key)) if both else ()
+    return f"differs from this run's{' in ' if keys else ''}{', '.join(keys)}"

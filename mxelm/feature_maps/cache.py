@@ -21,6 +21,7 @@ from mxelm.containers import require_same
 from mxelm.data import Dataset
 from mxelm.errors import InputError
 from mxelm.feature_maps.layers import chain_of, require_finite
+from mxelm.interrupts import Interrupted, held_back
 from mxelm.pooling import mean_and_deviation
 from mxelm.row_files import RowFile, RowWriter
 
@@ -81,8 +82,9 @@ class Cache:
 
     def require_network(self, chain: Chain, name: str = "the cache") -> None:
         """FileError unless it was made with the preprocessing of `chain` and holds its layers, of this very network."""
-        require_same(self.identity, {"preprocessing": chain.backbone.preprocessing.to_json()}, name)
-        require_same(self.identity["network"], network_identity(chain), name)
+        remedy = "give the network that made it, or make it anew"
+        require_same(self.identity, {"preprocessing": chain.backbone.preprocessing.to_json()}, name, remedy=remedy)
+        require_same(self.identity["network"], network_identity(chain), name, remedy=remedy)
 
 
 def described(chain: Chain, dataset: Dataset, *, content: Literal["descriptors", "maps"] = "descriptors",
@@ -114,13 +116,14 @@ def write(backbone: Backbone, dataset: Dataset, layers: Sequence[str], path: str
     content: "descriptors", or "maps" to keep the maps themselves. resume: go on from the file that is there.
     made_from: JSON-able dict that the file keeps, for people and `mxelm maps similar`.
     Raises FileError for a file of another network, preprocessing, layers or samples; InputError for maps that are not
-    finite.
+    finite; Interrupted, after a whole batch, on Ctrl-C or SIGTERM.
     """
     if dataset.kind != "classes":
         raise InputError(f"a cache keeps a class with every image; {dataset.name} has {dataset.kind} targets")
     chain = chain_of(backbone, layers)
     identity = {**_identity(chain, dataset, content), "made_from": made_from or {}}
-    with RowWriter(path, KIND, identity, _columns(chain, dataset, content), resume=resume) as writer:
+    with held_back() as signals, RowWriter(path, KIND, identity, _columns(chain, dataset, content),
+                                           resume=resume) as writer:
         if not writer.finished:
             start = 0 if writer.last is None else int(writer.last["place"]) + 1
             for rows, index in described(chain, dataset, content=content, batch=batch, skip_bad=skip_bad, start=start,
@@ -128,6 +131,9 @@ def write(backbone: Backbone, dataset: Dataset, layers: Sequence[str], path: str
                 part = dataset.take(index)
                 writer.append(place=index, label=part.targets, sample=part.digests(),
                               id=np.array([name.encode() for name in part.ids], f"S{_id_bytes(dataset)}"), **rows)
+                if signals:
+                    raise Interrupted(signals[0], f"{path} keeps {writer.n_rows} of {len(dataset)} images: go on with "
+                                                  "resume (--resume)")
             writer.finish()
         return writer.n_rows
 

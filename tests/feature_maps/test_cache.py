@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 from maps_network import LAYERS, backbone, images
@@ -7,6 +10,7 @@ from mxelm.data import Dataset
 from mxelm.errors import FileError, InputError
 from mxelm.feature_maps import Cache, conv_layers, filters_of, maps_of, merge, write
 from mxelm.feature_maps.cache import bytes_of
+from mxelm.interrupts import Interrupted
 from mxelm.preprocessing import Preprocessing
 from mxelm.row_files import RowWriter
 
@@ -69,6 +73,19 @@ def test_a_pass_that_was_killed_goes_on(tmp_path, monkeypatch):
     assert write(network, dataset, LAYERS, tmp_path / "part.maps", batch=6, resume=True) == 20
 
 
+def test_ctrl_c_ends_after_a_whole_batch(tmp_path, monkeypatch):
+    network, dataset, path, append = backbone(), images(20), tmp_path / "a.maps", RowWriter.append
+
+    def then_ctrl_c(writer, **columns):
+        append(writer, **columns)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=r"keeps 6 of 20 images: go on with resume"):
+        patch.setattr(RowWriter, "append", then_ctrl_c)
+        write(network, dataset, LAYERS, path, batch=6)
+    assert write(network, dataset, LAYERS, path, batch=6, resume=True) == 20
+
+
 def test_a_file_of_another_network_preprocessing_or_set_is_refused(tmp_path):
     network, dataset = backbone(), images(20)
     path = tmp_path / "a.maps"
@@ -79,7 +96,7 @@ def test_a_file_of_another_network_preprocessing_or_set_is_refused(tmp_path):
                                       ("preprocessing", brighter, dataset, LAYERS),
                                       ("network", network, dataset, LAYERS[:1]),
                                       ("samples", network, images(21), LAYERS)):
-        with pytest.raises(FileError, match=rf"a\.maps is of another run: its {told} is"):
+        with pytest.raises(FileError, match=rf"a\.maps is of another run: its {told} (is|differs)"):
             write(other, data, layers, path, resume=True)
 
 
