@@ -71,7 +71,7 @@ def _set_parameters(network, arrays, path, ctx):
     parameters = network._collect_params_with_prefix()
     for name, parameter in parameters.items():
         saved = arrays.get(f"parameter.{name}")
-        wanted = parameter.shape
+        wanted = parameter.data().shape if parameter.shape is None else parameter.shape  # None in a SymbolBlock
         if saved is None or not fits(saved.shape, wanted):
             found = "nothing" if saved is None else f"shape {saved.shape}"
             raise FileError(f"{path} is of another network: {name} of shape {wanted} is wanted, it holds {found}")
