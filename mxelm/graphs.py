@@ -1,10 +1,11 @@
 """Symbols: cutting at an internal output or into segments, and the guard without which inner heads are wrong."""
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -218,6 +219,16 @@ def _rebuilt(graph, operators, outputs, names):
     variables = [number for number, node in enumerate(made) if node["op"] == "null"]
     part = {"nodes": made, "arg_nodes": variables, "heads": heads, "attrs": graph["attrs"]}
     return mx.sym.load_json(json.dumps(part)), tuple(inputs)
+
+
+@contextlib.contextmanager
+def computing(name: str) -> Iterator[None]:
+    """Turn MXNet's errors in the block into an InputError that names the network: some come only as it computes."""
+    try:
+        yield
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1].split("MXNetError: ")[-1]
+        raise InputError(f"MXNet cannot compute {name}: {reason}") from None
 
 
 def bind(symbol: mx.sym.Symbol, shapes: dict[str, tuple], arg_params: dict, aux_params: dict,

@@ -11,8 +11,8 @@ import numpy as np
 from mxelm.backbones.graph_parameters import check_parameters, infer_shapes, is_input, warn_of_extra
 from mxelm.errors import InputError
 from mxelm.graphs import bind as bind_graph
+from mxelm.graphs import computing, nodes, without_loss
 from mxelm.graphs import cut as cut_at
-from mxelm.graphs import nodes, without_loss
 from mxelm.runtime import context, mx
 
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ class Backbone:
         module = None
         for batch in batches:
             data = self._checked(batch.data[0])
-            module = module or self.bind(data.shape[0])
-            module.forward(mx.io.DataBatch([data]), is_train=False)
-            yield module.get_outputs()[0].asnumpy()[:data.shape[0] - (batch.pad or 0)], batch
+            with computing(self.name):
+                module = module or self.bind(data.shape[0])
+                module.forward(mx.io.DataBatch([data]), is_train=False)
+                rows = module.get_outputs()[0].asnumpy()
+            yield rows[:data.shape[0] - (batch.pad or 0)], batch
 
     def _batches(self, images):
         if isinstance(images, mx.io.DataIter):

@@ -4,6 +4,7 @@ What MXNet then gets is this form alone: operators, names, attributes, edges and
 """
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -20,12 +21,14 @@ _log = logging.getLogger(__name__)
 # No layers of a network: they follow addresses, read files, train, need a graph of their own or integers
 _NO_LAYERS = re.compile(
     r"_(Native|NDArray|CustomFunction|CachedOp|FusedOp|foreach|cond|while_loop|sg_|cv|imdecode|backward|broadcast_backward|"
-    r"rnn_param_concat|image_(random|flip|adjust)|contrib_(backward|dgl|quantized|calibrate|group_adagrad))|"
+    r"rnn_param_concat|image_(random|flip|adjust|resize|crop)|contrib_(backward|dgl|quantized|calibrate|group_adagrad))|"
     r"(.*_|)(sgd|mom|adam|adamw|adagrad|ftrl|ftml|rmsprop|rmspropalex|signum|signsgd|lamb|lars)_update|.*_update_phase\d|"
     r"(preloaded_)?multi_|reset_arrays|im2col|col2im")
 # Attributes by which MXNet divides, or up to which it counts, without looking: least and most
 _COUNTS = {**dict.fromkeys(("num_group", "num_groups", "block_size"), (1, 1 << 20)),
            **dict.fromkeys(("num_args", "num_outputs", "sections", "num_arrays"), (0, 1 << 12))}
+_FAR = re.compile(r"(?<![\d.e-])-?\d{9,}(?![\d.])")  # an axis or a place that MXNet may go to without looking
+_FREE = ("begin", "end", "scalar", "workspace", "a_min", "a_max", "value", "low", "high")  # but for these
 _HIDDEN = re.compile(r"(^|_)(ctx_group|lr_mult|wd_mult|force_mirroring|mirror_stage)$")  # of any node, in old files
 
 
@@ -73,13 +76,26 @@ def _alone(op, attributes, n_inputs):
         least, most = _COUNTS.get(key, (None, None))
         if least is not None and not (re.fullmatch(r"\s*\d{1,9}\s*", value) and least <= int(value) <= most):
             return f"{key} is {value}"
-    variables = [{"op": "null", "name": f"input{i}", "inputs": []} for i in range(n_inputs)]
-    node = {"op": op, "name": "alone", "attrs": dict(attributes), "inputs": [[i, 0, 0] for i in range(n_inputs)]}
+        if key not in _FREE and _FAR.search(value):
+            return f"{key} is {value}"
+    attributes = dict(attributes)
+    if op == "UpSampling" and attributes.get("sample_type") == "bilinear" and attributes.get("num_filter", "0") == "0":
+        return "num_filter is missing"
     try:
-        return len(build({"nodes": [*variables, node], "heads": [[n_inputs, 0, 0]],
-                          "attrs": {"mxnet_version": ["int", 10901]}}).get_internals().list_outputs()) - n_inputs
+        composed = _composed(op, attributes, n_inputs)
     except mx.MXNetError as error:
         return str(error).strip().splitlines()[-1].split("]: ")[-1]
+    missing = len(composed.list_arguments()) - n_inputs  # loading JSON would leave them out, and the process may die
+    return f"{missing} of its inputs are missing" if missing > 0 else len(composed.list_outputs())
+
+
+def _composed(op, attributes, n_inputs):
+    """The Symbol of one operator over variables; those that it needs beyond `n_inputs` are added by MXNet."""
+    handle = mx.base.OpHandle()
+    mx.base.check_call(mx.base._LIB.NNGetOpHandle(mx.base.c_str(op), ctypes.byref(handle)))
+    inputs = [mx.sym.var(f"input{i}") for i in range(n_inputs)]
+    return mx.symbol._internal._symbol_creator(handle.value, inputs, None, list(attributes), list(attributes.values()),
+                                               "alone", False)
 
 
 def computable(path: str | os.PathLike, graph: dict, cut: str | None) -> dict:

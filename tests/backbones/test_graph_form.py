@@ -8,7 +8,7 @@ from tiny_network import tiny_params, tiny_symbol
 
 from mxelm.backbones import load
 from mxelm.backbones.graph_form import build, computable, read_graph
-from mxelm.errors import FileError, MxelmError
+from mxelm.errors import FileError, InputError, MxelmError
 from mxelm.runtime import mx
 
 
@@ -55,8 +55,13 @@ ODD = {
     "nodes an object": lambda g: g.update(nodes={}),
     "group of zero": lambda g: node(g, "conv0")["attrs"].update(num_group="0"),
     "group below zero": lambda g: node(g, "conv0")["attrs"].update(num_group="-1"),
+    "axis beyond": lambda g: node(g, "relu0").update(op="softmax", attrs={"axis": "-1000000000"}),
     "endless count": lambda g: node(g, "relu0").update(op="SliceChannel", attrs={"num_outputs": "2147483647"}),
     "negative count": lambda g: node(g, "relu0").update(op="amp_multicast", attrs={"num_outputs": "-2"}),
+    "too few inputs": lambda g: node(g, "relu0").update(op="take", attrs={}),
+    "no bias": lambda g: node(g, "conv0")["inputs"].pop(),
+    "no filters to enlarge by": lambda g: node(g, "relu0").update(op="UpSampling", inputs=[
+        *node(g, "relu0")["inputs"], [1, 0, 0]], attrs={"scale": "2", "sample_type": "bilinear", "num_args": "2"}),
     "no attributes": lambda g: node(g, "conv0").update(attrs={}),
     "unknown attribute": lambda g: node(g, "conv0")["attrs"].update(colour="red"),
     **{op: lambda g, op=op: node(g, "relu0").update(op=op, attrs={"info": "4242"}) for op in (
@@ -96,6 +101,16 @@ def test_an_unknown_operator_before_the_cut_is_named():
     node(content, "relu1").update(op="Swish", attrs={})
     with pytest.raises(FileError, match=r"cannot compute relu1 \(Swish"):
         read(content, "flatten_output")
+
+
+def test_what_fails_only_when_it_is_computed_is_a_sentence(tiny_checkpoint):
+    path = Path(f"{tiny_checkpoint}-symbol.json")
+    content = json.loads(path.read_text())
+    node(content, "relu0").update(op="_npi_flip", attrs={"axis": "7"})
+    forget_hashes(tiny_checkpoint)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="MXNet cannot compute tiny.*axis"):
+        load(tiny_checkpoint).extract([np.zeros((16, 16, 3), np.uint8)])
 
 
 @pytest.mark.parametrize("shape", ["(1, 1536)", "(2, 1536)", "(7, -1)", "(1, 6, 256)"])
