@@ -45,6 +45,8 @@ def trained(settings, train, seed, lab):
     seed_mxnet(seed)
     np.random.seed(seed)  # MXNet's initialisers draw from both
     network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
+    if "frozen" in settings:
+        network.freeze(settings["frozen"])
     network.hybridize(static_alloc=True, static_shape=True)
     fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
         settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]), optimizer="nag",

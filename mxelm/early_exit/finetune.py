@@ -36,6 +36,13 @@ class HeadsOnAllExits(mx.gluon.HybridBlock):
     def hybrid_forward(self, F: ModuleType, x: mx.nd.NDArray) -> list[mx.nd.NDArray]:
         return [head(maps) for head, maps in zip(self.heads, self.body(x))]
 
+    def freeze(self, layer: str) -> None:
+        """Leave the backbone's parameters up to `layer`, an internal output or its layer, as they are."""
+        before = {*segments(self.backbone.features, [layer])[0].symbol.list_arguments()}
+        for name, parameter in self.body.collect_params().items():
+            if name in before:
+                parameter.grad_req = "null"
+
     def trained(self) -> Backbone:
         """The backbone with the parameters as they are now, heads left off: a new Backbone."""
         values = {name: parameter.data().copy() for name, parameter in self.body.collect_params().items()}

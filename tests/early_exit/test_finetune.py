@@ -3,6 +3,7 @@ import numpy as np
 
 from mxelm import backbones, data, early_exit
 from mxelm.chain import Chain
+from mxelm.graphs import cut
 from mxelm.runtime import mx
 from mxelm.runtime import seed as seed_mxnet
 from mxelm.training import fit, warmup_linear
@@ -27,3 +28,12 @@ def test_a_finished_training_is_taken_up_by_another_network(tmp_path):
     (_, ours), (_, its), (_, before) = (list(Chain(b, EXITS).run(x))[-1] for b in (first, again, backbone))
     np.testing.assert_array_equal(ours.asnumpy(), its.asnumpy())
     assert not np.allclose(ours.asnumpy(), before.asnumpy())
+
+
+def test_what_is_frozen_gets_no_gradient():
+    network = early_exit.HeadsOnAllExits(backbones.load("inception_small"), EXITS, 10)
+    network.freeze(EXITS[0])
+    parameters = network.body.collect_params()
+    before = set(cut(network.backbone.features, EXITS[0]).list_arguments())
+    assert {name for name, p in parameters.items() if p.grad_req == "null"} >= before - {"data"}
+    assert any(p.grad_req == "write" for name, p in parameters.items() if name not in before)
