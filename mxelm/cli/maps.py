@@ -208,8 +208,8 @@ def show(result: dict) -> None:
         print(f"wrote {path}")
     if "n_samples" in result:
         print(f"{result['cache']}: {result['n_samples']:,} images")
-    if "skipped" in result and result["skipped"]:
-        print(f"left out {result['skipped']} images that cannot be read")
+        if result.get("skipped"):
+            print(f"left out {result['skipped']} images that cannot be read")
     if "thresholds" in result:
         for layer, t in result["thresholds"].items():
             print(f"  {layer}: a match where D < {t:.3g}")
