@@ -45,9 +45,9 @@ RUNS = {
     "speed": {"exits": {"resnet18_v1": ["resnetv10_stage2_activation1", "resnetv10_stage3_activation1"],
                         "mobilenet_v1_0.75_224": ["conv_pw_5_relu", "conv_pw_11_relu"],
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
-              "rounds": {"1": 40, "32": 4},  # by batch
+              "rounds": {"1": 24, "32": 3},  # by batch
               "leaving": 0.4},  # share of the rows at each exit
-    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 80, "rounds": 2},
+    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 48, "rounds": 2},
     "curves": {"networks": ["lite0", "mobilenet", "squeezenet"]},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
