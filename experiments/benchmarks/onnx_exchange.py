@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
     "suite": {"tolerance": 1e-3},  # of the stored answers, relative; as the ONNX project's own runner has it
     "export": {"backbone": "inception_small", "n_neurons": 256, "engine_bytes": 75_264},
-    "resnet50": {"batches": [1, 8], "rounds": 5},
+    "resnet50": {"network": "resnet50_v1", "batches": [1, 8], "rounds": 5},
     "real": {"file": "ch_ppocr_mobile_v2.0_cls_infer.onnx", "size": [48, 192], "package": "rapidocr-onnxruntime 1.4.4"},
 }
 
@@ -87,10 +87,10 @@ def engine_difference(n_bytes, seed, lab):
 
 def resnet50(settings, seed, lab):
     """CPU-seconds of the converted network over GluonCV's own, by batch; and how far their scores are apart."""
-    native = backbones.zoo("resnet50_v1", cut="resnetv10_dense0_fwd_output")
-    export(native, lab.work / "resnet50.onnx")
-    done = convert(lab.work / "resnet50.onnx", lab.work / "resnet50", preprocessing=native.preprocessing)
-    converted, ratio = backbones.load(lab.work / "resnet50", cut=None), {}
+    native = backbones.zoo(settings["network"], cut=None)
+    export(native, lab.work / "native.onnx")
+    done = convert(lab.work / "native.onnx", lab.work / "converted", preprocessing=native.preprocessing)
+    converted, ratio = backbones.load(lab.work / "converted", cut=None), {}
     for batch in settings["batches"]:
         x = mx.nd.array(np.random.default_rng(seed).normal(size=(batch, 3, 224, 224)))
         modules = {"native": native.bind(batch), "converted": converted.bind(batch)}

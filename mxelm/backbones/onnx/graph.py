@@ -16,7 +16,7 @@ from mxelm.backbones.onnx.operators import TABLE
 from mxelm.backbones.onnx.operators.elementwise import POINTWISE
 from mxelm.backbones.onnx.single import as_float, attribute, evaluate, infer
 from mxelm.backbones.onnx.support import opset_of, refuse_foreign
-from mxelm.backbones.onnx.targets import target_shape
+from mxelm.backbones.onnx.targets import as_reshape, reshape_target, target_shape
 from mxelm.backbones.onnx.values import BATCH, Node, Parameters, Unsupported, Value, spread
 from mxelm.errors import FileError, InputError
 from mxelm.runtime import mx
@@ -120,6 +120,7 @@ class Graph:
     def _convert(self, node, inputs, used):
         if node.op_type not in TABLE:
             raise Unsupported("there is no such layer here")
+        node = as_reshape(node, inputs)
         inputs = self._with_batch(node, inputs)
         shapes, types = self._infer(node, inputs, used)
         if node.op_type == "Transpose" and inputs[0].symbol is not None:
@@ -146,7 +147,7 @@ class Graph:
         if self._batch is None:
             return inputs
         if node.op_type == "Reshape":
-            target = target_shape(inputs[0].shape, _reshape_target(node, inputs), self.static_batch,
+            target = target_shape(inputs[0].shape, reshape_target(node, inputs), self.static_batch,
                                   attribute(node, "allowzero", 0))
             return [inputs[0], Value("", (len(target),), onnx.TensorProto.INT64, constant=np.array(target, np.int64))]
         if node.op_type == "Concat" and attribute(node, "axis") and any(BATCH in v.shape[:1] for v in inputs):
@@ -172,14 +173,6 @@ class Graph:
 _FLOAT = onnx.TensorProto.FLOAT
 _FOLDED = {"Constant", "Shape", "Size", "ConstantOfShape", "Range", "Equal", "Where", "Not", "Greater", "Less", "And"}
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-
-
-def _reshape_target(node, inputs):
-    if len(inputs) < 2:
-        return list(attribute(node, "shape", ()))
-    if inputs[1].constant is None:
-        raise Unsupported("its shape must be a constant")
-    return inputs[1].constant.tolist()
 
 
 def _needed(graph):
