@@ -140,23 +140,30 @@ class Judged:
 def path(judged: Judged, seconds: Sequence[float], *, net: bool = False) -> np.ndarray:
     """Thresholds (members, M), from nobody leaving to everybody at the first exit.
 
-    Each is a level bolder at one exit than the one before: at that which saves most time for what it harms (net: for
-    what it loses, so that rows which the cascade alone has right make up for others).
+    From each on one exit grows bolder, level by level: the one, and as far, as saves most time for what is harmed (net:
+    for what is lost, so that rows which the cascade alone has right make up for others). To look one level ahead would
+    not do: of whom a late exit is surest, an earlier one has often let go, so that its first levels save nothing.
     """
     levels = [np.array([np.inf, *np.quantile(c, np.linspace(1, 0, LEVELS)), -np.inf]) for c in judged.confidences[:-1]]
     reached = [0] * len(levels)
     family = [np.array([*(np.inf for _ in levels), -np.inf])]
     time, price = judged.seconds(family[0], seconds), 0.0
-    while any(place <= LEVELS for place in reached):
+    while True:
         steps = []
-        for m, place in enumerate(reached):
-            if place <= LEVELS:
-                bolder = family[-1].copy()
-                bolder[m] = levels[m][place + 1]
-                found = judged.seconds(bolder, seconds), judged.loss(bolder) if net else judged.harmed(bolder).mean()
-                worth = (time - found[0]) / (max(found[1] - price, 0) + 0.5 / len(judged.y))
-                steps.append((worth, m, bolder, *found))
-        _, m, bolder, time, price = max(steps, key=lambda step: step[0])
-        reached[m] += 1
-        family.append(bolder)
-    return np.array(family)
+        for m, place in [(m, place) for m, old in enumerate(reached) for place in range(old + 1, LEVELS + 2)]:
+            bolder = _with(family[-1], m, levels[m][place])
+            found = judged.seconds(bolder, seconds), judged.loss(bolder) if net else judged.harmed(bolder).mean()
+            worth = (time - found[0]) / (max(found[1] - price, 0) + 0.5 / len(judged.y))
+            steps.append((worth, m, place, *found))
+        if not steps:
+            return np.array(family)
+        _, m, place, time, price = max(steps, key=lambda step: step[0])
+        family += [_with(family[-1], m, level) for level in levels[m][reached[m] + 1:place + 1]]
+        reached[m] = place
+
+
+def _with(thresholds, m, level):
+    """The same thresholds with another one at exit m."""
+    changed = thresholds.copy()
+    changed[m] = level
+    return changed

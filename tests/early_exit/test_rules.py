@@ -95,6 +95,16 @@ def test_the_path_goes_from_nobody_to_everybody_and_never_back(judged):
     assert (np.diff(times) <= 1e-12).all()
 
 
+def test_the_path_takes_what_a_late_exit_has_to_give():
+    """Rows by sureness: the first exit has the surest 40 % right, the second 70 %, the last all of them."""
+    sure, seconds = np.linspace(1, 0, 600), np.array([0.3, 0.6, 1.0])
+    scores = [np.stack([np.where(np.arange(600) < right, sure, 0), np.where(np.arange(600) < right, 0, sure)], axis=1)
+              for right in (240, 420, 600)]
+    judged = Judged(scores, np.zeros(600, int), "margin")
+    best = min(judged.seconds(t, seconds) for t in path(judged, seconds) if not judged.harmed(t).any())
+    assert best == pytest.approx(0.4 * 0.3 + 0.3 * 0.6 + 0.3, abs=0.02)  # nearly all of it, by levels of a thirtieth
+
+
 def test_the_best_place_is_the_best_of_all_places(judged):
     seconds = np.array([1.0, 2.0, 3.0])
     exits, t, expected = place(judged, seconds, 0.01, n_exits=1)
