@@ -1,10 +1,10 @@
-"""Where the batch goes in a Reshape of a model that fixes it: shapes as exporters of attention and poolings write them."""
+"""Where the batch goes in a Reshape of a model that fixes it, as exporters write attention and poolings."""
 import pytest
 
 pytest.importorskip("onnx")
-from mxelm.backbones.onnx.targets import target_shape  # noqa: E402
-from mxelm.backbones.onnx.values import BATCH as B  # noqa: E402
-from mxelm.backbones.onnx.values import Unsupported  # noqa: E402
+from mxelm.backbones.onnx.targets import target_shape
+from mxelm.backbones.onnx.values import BATCH as B
+from mxelm.backbones.onnx.values import Unsupported
 
 
 @pytest.mark.parametrize("old, target, fixed, new", [
@@ -14,7 +14,8 @@ from mxelm.backbones.onnx.values import Unsupported  # noqa: E402
     ((17, B, 24), (17, 4, 6), 1, (17, 4 * B, 6)),  # heads beside images
     ((4 * B, 17, 6), (1, 4, 17, 6), 1, (B, 4, 17, 6)),
     ((17, B, 4, 6), (17, 24), 1, (17 * B, 24)), ((17 * B, 24), (17, 1, 24), 1, (17, B, 24)),
-    ((8 * B,), (1, 8, 1, 1), 1, (B, 8, 1, 1)), ((B, 8), (-1, 2, 4), None, (B, 2, 4)), ((B, 8), (0, 4, 2), None, (B, 4, 2))])
+    ((8 * B,), (1, 8, 1, 1), 1, (B, 8, 1, 1)),
+    ((B, 8), (-1, 2, 4), None, (B, 2, 4)), ((B, 8), (0, 4, 2), None, (B, 4, 2))])
 def test_the_batch_is_freed_where_it_was(old, target, fixed, new):
     assert target_shape(old, target, fixed, 0) == new
 
