@@ -1,15 +1,17 @@
 """What a user would pick instead: features by onnxruntime and a classifier of scikit-learn; and bare forward passes.
 
-    python experiments/benchmarks/alternatives.py forward    MXNet over onnxruntime: four networks, batch 1 and 32
-    python experiments/benchmarks/alternatives.py fit        `mxelm fit` beside three classifiers of stored features
+    python experiments/benchmarks/alternatives.py forward        MXNet over onnxruntime: four networks, batch 1 and 32
+    python experiments/benchmarks/alternatives.py two_threads    the same with two threads, on the clock
+    python experiments/benchmarks/alternatives.py fit            `mxelm fit` beside classifiers of stored features
 
 The peer gets its best graph: our export, whose pads are the convolutions' own, with its optimizer at full level.
 `forward` runs both in turn, from a NumPy batch to NumPy scores: CPU-seconds with one thread, which other work on the
-machine changes little, and seconds on the clock with two. `fit` runs each way in processes of its own with the same
-images, reading, network and preprocessing: CPU-seconds and peak memory (above what the imports take) from image files
-to a trained model, bytes kept, and the mean accuracy of the classes on test images that are scored once. onnxruntime's
-features are computed once a seed and count for each of its three ways, which choose their parameter as people do: on a
-fifth of the training images, or, ridge, by leave-one-out. Odd seeds run onnxruntime first.
+machine changes little, or seconds on the clock with two, which want a machine of their own. `fit` runs each way in
+processes of its own with the same images, reading, network and preprocessing: CPU-seconds and peak memory (above what
+the imports take) from image files to a trained model, bytes kept, and the mean accuracy of the classes on test images
+that are scored once. onnxruntime's features are computed once a seed and count for each of its three ways, which
+choose their parameter as people do: on a fifth of the training images, or, ridge, by leave-one-out. Odd seeds run
+onnxruntime first.
 """
 import sys
 import time
@@ -25,15 +27,16 @@ from mxelm import backbones, data, fused
 from mxelm.data.pipeline import Pipeline
 from mxelm.reporting import results
 
+NETWORKS = {"efficientnet_lite0_224": None, "mobilenet_v1_0.75_224": None, "squeezenet_v1.1": "softmax_output",
+            "resnet50_v1": "resnetv10_dense0_fwd_output"}  # with the output that ends it
 RUNS = {
-    "forward": {"networks": {"efficientnet_lite0_224": None, "mobilenet_v1_0.75_224": None,
-                             "squeezenet_v1.1": "softmax_output", "resnet50_v1": "resnetv10_dense0_fwd_output"},
-                "batches": [1, 32], "threads": [1, 2], "rounds": 3},
+    "forward": {"networks": NETWORKS, "batches": [1, 32], "threads": 1, "rounds": 3},
+    "two_threads": {"networks": NETWORKS, "batches": [1, 32], "threads": 2, "rounds": 3},
     "fit": {"set": "caltech101", "network": "efficientnet_lite0_224", "per_class": 30, "test_per_class": 30,
             "n_neurons": 2048, "batch": 32, "threads": 1},
 }
-QUICK = {"networks": {"inception_small": None}, "batches": [2], "rounds": 1, "set": "digits",
-         "network": "inception_small", "per_class": 20, "test_per_class": 5, "n_neurons": 64}
+QUICK = {"networks": {"inception_small": None}, "batches": [2], "rounds": 1,
+         "set": "digits", "network": "inception_small", "per_class": 20, "test_per_class": 5, "n_neurons": 64}
 SHORT = {"efficientnet_lite0_224": "lite0", "mobilenet_v1_0.75_224": "mobilenet", "squeezenet_v1.1": "squeezenet",
          "resnet50_v1": "resnet50"}
 GRID = {"ort_logreg": [0.01, 0.1, 1.0], "ort_svm": [0.3, 1.0, 3.0], "ort_ridge": [1.0, 10.0, 100.0, 1000.0, 10000.0]}
@@ -41,29 +44,27 @@ GRID = {"ort_logreg": [0.01, 0.1, 1.0], "ort_svm": [0.3, 1.0, 3.0], "ort_ridge":
 
 def one_seed(run, settings, seed, lab):
     """The figures of one run."""
-    return {"forward": forward, "fit": fit}[run](settings, seed, lab)
+    return fit(settings, seed, lab) if run == "fit" else forward(settings, lab)
 
 
 # bare forward passes
 
-def forward(settings, seed, lab):
-    """network.bN -> threads -> seconds of MXNet and of onnxruntime."""
-    found = {f"{SHORT.get(name, name)}.b{batch}": {} for name in settings["networks"] for batch in settings["batches"]}
+def forward(settings, lab):
+    """network.bN -> median seconds of MXNet and of onnxruntime."""
+    found = {}
     for name, cut in settings["networks"].items():
         model = str(lab.work / f"{name}-scores.onnx")
         in_a_process(exported, name, cut, model)
-        for threads in settings["threads"]:
-            taken = in_a_process(forward_seconds, name, cut, model, settings, threads, threads=threads)
-            for batch, seconds in taken.items():
-                found[f"{SHORT.get(name, name)}.b{batch}"][str(threads)] = seconds
+        taken = in_a_process(forward_seconds, name, cut, model, settings, threads=settings["threads"])
+        found.update({f"{SHORT.get(name, name)}.b{batch}": seconds for batch, seconds in taken.items()})
     return found
 
 
-def forward_seconds(name, cut, model, settings, threads):
+def forward_seconds(name, cut, model, settings):
     """batch -> medians of one forward pass, in turn."""
-    backbone, session = network(name, cut), opened(model, threads)
-    return {batch: in_turn(passes(backbone, session, batch), settings["rounds"], f"{name}, {batch}, {threads}",
-                           clock=time.process_time if threads == 1 else time.perf_counter)
+    backbone, session = network(name, cut), opened(model, settings["threads"])
+    clock = time.process_time if settings["threads"] == 1 else time.perf_counter
+    return {batch: in_turn(passes(backbone, session, batch), settings["rounds"], f"{name}, {batch}", clock=clock)
             for batch in settings["batches"]}
 
 
@@ -214,18 +215,12 @@ def chosen(way, X, y, seed):
 
 def rows(run, settings, seeds, lab):
     """Rows of the kept seeds."""
-    if run == "forward":
-        return [forward_row(which, seeds) for which in seeds[0].figures]
-    return [row for way in ("fit", *GRID) for row in way_rows(way, seeds, lab)]
-
-
-def forward_row(which, seeds):
-    """MXNet's CPU-seconds over onnxruntime's, one thread; the clock's with two beside."""
-    ratios = {threads: [seed[which][threads]["mxnet"] / seed[which][threads]["onnxruntime"] for seed in seeds]
-              for threads in seeds[0][which]}
-    about = {"seconds": seeds[-1][which], "clock": "CPU-seconds of one thread",
-             "two_threads": float(np.mean(ratios["2"])) if "2" in ratios else None}
-    return results.over_seeds(f"alternatives.forward.{which}", ratios["1"], "ratio", "lower", conditions=about)
+    if run == "fit":
+        return [row for way in ("fit", *GRID) for row in way_rows(way, seeds, lab)]
+    clock = "CPU-seconds of one thread" if settings["threads"] == 1 else "seconds on the clock, two threads"
+    return [results.over_seeds(f"alternatives.{run}.{which}",
+                               [seed[which]["mxnet"] / seed[which]["onnxruntime"] for seed in seeds], "ratio", "lower",
+                               conditions={"seconds": seeds[-1][which], "clock": clock}) for which in seeds[0].figures]
 
 
 def way_rows(way, seeds, lab):
@@ -250,9 +245,9 @@ def reasons(seeds, lab):
     """Why `fit` is slower, and keeps more than a tenth, where that is so."""
     last, slow, large = seeds[-1], {}, {}
     if np.mean([seed["fit"]["cpu"] / seed["ort_logreg"]["cpu"] for seed in seeds]) > 1:
-        bare = [seed["lite0.b32"]["1"] for seed in lab.kept("forward")]
-        share = np.mean([one["mxnet"] / one["onnxruntime"] for one in bare]) if bare else float("nan")
-        slow = {"reason": f"MXNet's forward pass: {share:.2f} of onnxruntime's time for this network, batch 32"}
+        bare = [seed["lite0.b32"] for seed in lab.kept("forward") if "lite0.b32" in seed.figures]
+        share = f"{np.mean([one['mxnet'] / one['onnxruntime'] for one in bare]):.2f} times" if bare else "more than"
+        slow = {"reason": f"MXNet's forward pass takes {share} onnxruntime's for this network at batch 32"}
     if last["fit"]["kept"] > 0.1 * last["ort_logreg"]["kept"]:
         large = {"reason": "what `fit` keeps has a fixed size, stored features grow with the images: a tenth from "
                            f"{last['fit']['images_for_a_tenth']:,} images on, here are {last['fit']['learning']:,}"}

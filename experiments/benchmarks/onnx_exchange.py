@@ -156,4 +156,4 @@ def real_rows(seeds):
 
 
 if __name__ == "__main__":
-    main(__doc__, RUNS, one_seed, rows)
+    main(__doc__, RUNS, one_seed, rows, quick={"network": "mobilenet0.25", "batches": [1], "rounds": 1})
