@@ -63,11 +63,11 @@ RUNS = {
         "epochs": 4, "batch": 32, "peak": 0.003, "warmup": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
     "cifar10": {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in
                                                               ("3a", "3b", "3c", "4a")],
-                "images": 49000, "epochs": 6, "batch": 128, "peak": 0.05, "warmup": 0.1,  # fraction of the run
+                "epochs": 6, "batch": 128, "peak": 0.05, "warmup": 0.1,  # fraction of the run
                 "momentum": 0.9, "weight_decay": 5e-4, "calibration": 4000, "max_loss": 0.003, "certainty": 0.9},
 }
 QUICK = {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in ("3a", "3c", "4a")],
-         "images": 200, "calibration": 100, "frozen": "ch_concat_2c_chconcat"}
+         "epochs": 1, "calibration": 100, "frozen": "ch_concat_2c_chconcat"}
 
 
 def one_seed(run, settings, seed, lab):

@@ -19,7 +19,6 @@ def cifar10(settings, seed, lab):
     """A network trained through all its exits; ridge heads; exits and thresholds by images that it has not seen."""
     train, aside = lab.load("cifar10", "train").split(0.02)  # the shipped weights' own split: 49,000 and 1,000
     test, more = lab.load("cifar10", "test").split(settings["calibration"] / (300 if lab.quick else 10000), seed=seed)
-    _, train = train.split(settings["images"] / len(train), seed=seed)
     chain = Chain(trained(settings, train, seed, lab), settings["candidates"])
     seconds = seconds_of(chain, clock=time.process_time)
     x = {name: exit_features(chain, part, batch=128, progress=True)[0]
