@@ -23,8 +23,8 @@ Evidence:
     exit.loss.mobilenet.frozen      0.3004 points (n = 1), AMD EPYC x 2, e7eab53
     exit.speedup.squeezenet.frozen  1.117 ratio (n = 1), AMD EPYC x 2, 5fba8d2
     exit.loss.squeezenet.frozen     1.422 points (n = 1), AMD EPYC x 2, 5fba8d2
-    exit.cifar10.speedup            1.095 ratio (n = 1), AMD EPYC x 2, 6e21d00
-    exit.cifar10.loss               0.1667 points (n = 1), AMD EPYC x 2, 6e21d00
+    exit.cifar10.speedup            1.341 ratio (n = 1), AMD EPYC x 2, c774201
+    exit.cifar10.loss               0.3167 points (n = 1), AMD EPYC x 2, c774201
 """
 import numpy as np
 from lab import main, step, table
