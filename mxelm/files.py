@@ -162,7 +162,10 @@ def read_json(path: str | os.PathLike) -> Any:
 def parse_json(content: bytes, path: str | os.PathLike) -> Any:
     """The JSON in bytes read from `path`; FileError names `path` if they are not JSON, or nested too deeply."""
     try:
-        return json.loads(content, parse_constant=_no_number)  # in any of Unicode's encodings
+        found = json.loads(content, parse_constant=_no_number)  # in any of Unicode's encodings
+        if b"\\u" in content:
+            json.dumps(found, ensure_ascii=False).encode()  # halves of letters could be neither printed nor written
+        return found
     except ValueError as error:
         raise FileError(f"{path} is not a JSON file: {error}") from None
     except RecursionError:

@@ -19,6 +19,9 @@ PIXELS_A_BYTE = 5000  # beyond a quarter of those; a page of text as a fax has 1
 DEPTHS = (8, 12, 16, 24, 32)  # bits of grey levels; files of 16 bits often hold 8 or 12
 LIGHT = 191  # grey level from which on ink is too light for white paper
 
+# Drawings, which other programs would be run for, and containers without pixels of their own
+_NO_PIXELS = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "FITS", "MPEG", "FPX", "MIC")
+
 _switches = threading.Lock()
 _strict_users, _switched = 0, ()
 
@@ -100,7 +103,9 @@ def opened(content: bytes, name: object) -> Iterator[Any]:
     length; Pillow's own errors where the bytes are none.
     """
     from PIL import Image
-    with _strict(), Image.open(io.BytesIO(content)) as image:
+    Image.init()
+    formats = [name for name in Image.ID if name not in _NO_PIXELS]
+    with _strict(), Image.open(io.BytesIO(content), formats=formats) as image:
         most = min(MOST_PIXELS, max(MOST_PIXELS // 4, PIXELS_A_BYTE * len(content)))
         if image.width * image.height > most:
             raise FileError(f"{name} says that it has {image.width}x{image.height} pixels, more than the {most:,} that "

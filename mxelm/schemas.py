@@ -15,7 +15,9 @@ def check(kind: str, content: Any, path: str | os.PathLike) -> None:
     if kind not in SCHEMAS:
         return
     import jsonschema  # takes its time, and half of all commands read no such file
-    validator = jsonschema.Draft202012Validator({**SCHEMAS[kind], "$defs": _SHARED})
+    kinds = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("names", _are_names)
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=kinds)(
+        {**SCHEMAS[kind], "$defs": _SHARED})
     try:
         error = jsonschema.exceptions.best_match(validator.iter_errors(content))
         if error is None:
@@ -26,6 +28,11 @@ def check(kind: str, content: Any, path: str | os.PathLike) -> None:
     message = message if len(message) < 200 else f"{message[:90]} ... {message[-90:]}"
     what = SCHEMAS[kind].get("title", "a file that mxelm wrote")
     raise FileError(f"{path} is damaged or not {what}: {place and place + ': '}{message}")
+
+
+def _are_names(_, content):
+    """Whether it is a list of texts; at once, since there may be 100,000."""
+    return isinstance(content, list) and all(isinstance(name, str) for name in content)
 
 
 def _object(required=(), **properties):
@@ -51,7 +58,7 @@ def _or_null(schema):
 _TEXT, _NUMBER, _DICT, _NULL = ({"type": name} for name in ("string", "number", "object", "null"))
 _WHOLE = {"type": "integer", "minimum": 0}
 _COUNT = {"type": "integer", "minimum": 1}
-_NAMES = _list(_TEXT)
+_NAMES = {"type": "names"}  # a list of texts
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _KIND = {"enum": ["classes", "multilabel", "regression"]}
 _ENTRY = _list(_WHOLE, minItems=2)  # a graph's edge: node, output, version
@@ -70,6 +77,10 @@ _NODE = _object(["op", "name", "inputs"], op=_TEXT, name=_TEXT, inputs=_list({"$
 _TRAINED = _object(["history"], history=_list(_all(epoch=_COUNT, loss=_NUMBER)), num_update=_WHOLE,
                    update_counts={"type": "object", "propertyNames": {"pattern": r"^\d+$"},
                                   "additionalProperties": _WHOLE}, optimizer_numbers=_DICT)
+
+_MAY_SAY = {"dependentSchemas": {  # states of before December 2026 do not
+    "intercept": _object(intercept={"type": "boolean"}),
+    "place": _object(place=_or_null(_object(["prefix", "epoch"], prefix=_TEXT, epoch=_or_null(_WHOLE))))}}
 
 SCHEMAS = {
     "container": _object(["kind", "container"], kind=_TEXT, container=_COUNT, meta=_DICT),
@@ -91,8 +102,8 @@ SCHEMAS = {
         origin=_or_null(_all(
             backbone=_all(symbol=_TEXT, params=_TEXT), cut=_or_null(_TEXT), preprocessing=_DICT, kind=_KIND,
             projection=_all(n_neurons=_COUNT, n_features=_COUNT, seed=_WHOLE, scale=_NUMBER, sha256=_SHA256),
-            classes=_NAMES, class_weight=_or_null({"type": "object", "additionalProperties": _NUMBER}),
-            method=_TEXT))),
+            classes=_NAMES,
+            class_weight=_or_null({"type": "object", "additionalProperties": _NUMBER}), method=_TEXT) | _MAY_SAY)),
     # DIR/cascade.json; before December 2026 without a hash of its own
     "cascade": {
         "title": "a cascade that mxelm wrote",

@@ -180,7 +180,9 @@ def test_json_that_cannot_be_read(tmp_path):
     (tmp_path / "text.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    for name in ("text.json", "binary.json", "deep.json"):
+    (tmp_path / "nan.json").write_text('{"mean": NaN}')
+    (tmp_path / "half.json").write_text('{"classes": ["\\ud800"]}')  # of a letter
+    for name in ("text.json", "binary.json", "deep.json", "nan.json", "half.json"):
         with pytest.raises(FileError, match=f"{name} is not a JSON file"):
             files.read_json(tmp_path / name)
     with pytest.raises(FileError, match=r"cannot read .*none\.json: No such file"):

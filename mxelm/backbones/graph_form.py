@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 # No layers of a network: they follow addresses, read files, train, need a graph of their own or integers
 _NO_LAYERS = re.compile(
     r"_(Native|NDArray|CustomFunction|CachedOp|FusedOp|foreach|cond|while_loop|sg_|cv|imdecode|backward|broadcast_backward|"
-    r"rnn_param_concat|image_(random|flip|adjust|resize|crop)|contrib_(backward|dgl|quantized|calibrate|group_adagrad))|"
+    r"rnn_param_concat|image_(random|flip|adjust|resize|crop)|npi_[hvd]split|contrib_(backward|dgl|quantized|calibrate|group_adagrad))|"
     r"(.*_|)(sgd|mom|adam|adamw|adagrad|ftrl|ftml|rmsprop|rmspropalex|signum|signsgd|lamb|lars)_update|.*_update_phase\d|"
     r"(preloaded_)?multi_|reset_arrays|im2col|col2im")
 # Attributes by which MXNet divides, or up to which it counts, without looking: least and most

@@ -81,9 +81,16 @@ def show(result: dict) -> None:
         elif isinstance(value, dict):
             print(f"{name}:")
             for inner, text in value.items():
-                print(f"  {inner}: {text if isinstance(text, str) else json.dumps(text)[:100]}")
+                print(f"  {inner}: {_short(text if isinstance(text, str) else json.dumps(text))}")
         else:
-            print(f"{name}: {value}")
+            print(f"{name}: {_short(str(value))}")
+
+
+def _short(text):
+    """A whole graph within a file is many lines; --json has all of it."""
+    if len(text) <= 200 and "\n" not in text:
+        return text
+    return f"{' '.join(text[:120].split())} ... ({len(text):,} letters)"
 
 
 def _show_outputs(rows):

@@ -65,7 +65,9 @@ def _show_each(result):
         print(path)
         for name, score, confidence in best:
             print(f"  {confidence:8.1%}  {name}  (score {score:.3g})" if sure else f"  {score:9.3g}  {name}")
-    if sure:
+    if sure and result["temperature"] == 1:
+        print("(% is the softmax that the network was trained with, not calibrated; scores are the network's)")
+    elif sure:
         print("(% tells how often such answers are right, by images held out in training; scores are the network's)")
 
 

@@ -17,11 +17,13 @@ from mxelm.files import read_bytes
 from mxelm.pixels import as_pixels, eight_bits, on_paper, opened, orientation, upright
 from mxelm.runtime import require_cv2
 
+_MOST_SCANS = 200  # of a progressive JPEG; usual are ten
 _FOREIGN = (  # what people take for images, by what lies at a place of their content
     (4, b"ftyphe", "a HEIC photograph"), (4, b"ftypmif1", "a HEIF or AVIF photograph"),
     (4, b"ftypmsf1", "a HEIF or AVIF photograph"), (4, b"ftypavi", "an AVIF image"),
     (4, b"ftypcrx", "a camera's raw file"), (4, b"ftyp", "a video"),
     (0, b"\xff\x0a", "a JPEG XL image"), (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"), (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript drawing"),
     (0, b"<svg", "an SVG drawing"), (0, b"<?xml", "an SVG drawing or another XML file"),
     (0, b"\0\x05\x16\x07", "what macOS keeps beside a file"), (0, b"<!DOCTYPE", "a page of the web"),
     (0, b"<html", "a page of the web"), (0, b"version https://git-lfs", "a pointer of Git LFS"))
@@ -64,6 +66,8 @@ def _decoder(image):
 def _jpeg(image, content):
     """By libjpeg-turbo, which warns of entropy codes that break off; bytes too many behind a scan are harmless."""
     import simplejpeg
+    if content.count(b"\xff\xda") > _MOST_SCANS:  # of a few bytes each, which take the time of a whole picture
+        raise ValueError("it comes in too many scans")
     try:
         pixels = simplejpeg.decode_jpeg(content, "GRAY" if image.mode == "L" else "RGB")
     except ValueError as error:

@@ -18,6 +18,7 @@ from mxelm.backbones import Backbone, load_checkpoint, save_checkpoint
 from mxelm.chain import Chain
 from mxelm.containers import understood
 from mxelm.early_exit.cascade import Cascade
+from mxelm.early_exit.features import features_at
 from mxelm.early_exit.heads import Linear
 from mxelm.errors import FileError, InputError
 from mxelm.files import atomic_write, exclusive, make_folder, parse_json, read_bytes, remove_leftovers, sha256
@@ -124,6 +125,9 @@ def _read(path, text, ctx, interface):
         backbone = Backbone(content["network"], joined(parts), arrays, aux, Preprocessing.from_json(content), cut=None,
                             ctx=ctx)
         chain = Chain(backbone, [entry["exit"] for entry in content["segments"][:-1]], interface=interface)
+        for (_, maps), head in zip(chain.run(np.zeros((1, *backbone.preprocessing.shape), np.float32)), heads):
+            if head(features_at(maps)).shape != (1, len(content["classes"])):
+                raise ValueError("its classes are not those of its segments")
         return Cascade(chain, heads, thresholds, content["classes"], confidence=content["confidence"])
 
 

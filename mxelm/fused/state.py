@@ -206,8 +206,10 @@ class ELMState:
         """
         meta, arrays = load_container(path, KIND)
         with understood(path):
+            HtY = arrays.take("HtY", _shape_of_HtY(meta["origin"]))  # before W is drawn, of whatever size the file says
             origin = None if meta["origin"] is None else Origin.from_json(meta["origin"])
-            HtY = arrays.take("HtY", (-1, -1 if origin is None else len(origin.classes)))
+            if origin is not None and len(set(origin.classes)) < len(origin.classes):
+                raise ValueError("it names a class twice")
             triangle = arrays.take("HtH_lower", (len(HtY) * (len(HtY) + 1) // 2,))
             samples = arrays.take("samples", (-1, 16))
             if origin is not None and (samples.dtype, len(samples)) != (np.uint8, meta["n_samples"]):
@@ -216,10 +218,19 @@ class ELMState:
                 raise ValueError("its sums are not finite")
             waiting = None
             if "waiting_H" in arrays:
-                waiting = arrays.take("waiting_H", (-1, len(HtY))), arrays.take("waiting_Y", (-1, HtY.shape[1]))
+                H = arrays.take("waiting_H", (-1, len(HtY)))
+                waiting = H, arrays.take("waiting_Y", (len(H), HtY.shape[1]))
+                if not all(np.isfinite(rows).all() for rows in waiting):
+                    raise ValueError("the rows that wait are not finite")
             upper, _ = lapack.dtpttr(len(HtY), triangle, uplo="U")
         state = cls(mirrored(upper.T), HtY, meta["n_samples"], meta["yty"], origin, samples, meta["progress"], waiting)
         return state.whole() if whole else state
+
+
+def _shape_of_HtY(origin):
+    if origin is None:
+        return -1, -1
+    return origin["projection"]["n_neurons"] + origin.get("intercept", False), len(origin["classes"])
 
 
 def merge(states: Iterable[ELMState], union_classes: bool = False) -> ELMState:

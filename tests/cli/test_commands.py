@@ -290,6 +290,16 @@ def test_predict_answers_for_all_but_the_bad_ones(trained, image_folder, tmp_pat
     assert result["predictions"][str(good)][0][2] > 1 / 3 and result["failed"] == {} and result["temperature"] > 0
 
 
+def test_info_of_a_model_with_a_graph_in_it_is_a_summary(tmp_path, capsys):
+    from mxelm.knn_slicing import SlicedClassifier, banks
+    rng = np.random.default_rng(0)
+    model = SlicedClassifier(banks.random(0, filters=(4, 6)), k=1)
+    model.fit(rng.integers(0, 256, (6, 28, 28), dtype=np.uint8), np.arange(6) % 2).save(tmp_path / "sliced.model")
+    assert main(["info", str(tmp_path / "sliced.model")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 30 and max(map(len, lines)) < 250 and any("letters)" in line for line in lines)
+
+
 def test_any_checkpoint_with_classes_predicts_and_is_evaluated(tiny_checkpoint, image_folder, capsys):
     image = str(image_folder / "red" / "image_00.png")
     assert main(["predict", tiny_checkpoint, image, "--json"]) == 0

@@ -254,6 +254,12 @@ def test_an_honest_image_of_too_many_pixels_is_refused_by_its_header():
         decode(JPEG_OF_NOISE[:sizes] + (12000).to_bytes(2, "big") * 2 + JPEG_OF_NOISE[sizes + 4:], "rex")
 
 
+def test_a_jpeg_of_thousands_of_scans_is_refused():
+    whole = encoded(GRADIENT, "JPEG", progressive=True)
+    with pytest.raises(FileError, match="rex is damaged .*too many scans"):
+        decode(whole[:-2] + (b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(20)) * 3000 + whole[-2:], "rex")
+
+
 def test_a_tiff_whose_strips_are_fewer_than_its_rows_is_refused():
     whole = encoded(GRADIENT, "TIFF")
     entry = whole.index(b"\x01\x01\x03\0") if b"\x01\x01\x03\0" in whole else whole.index(b"\x01\x01\x04\0")
@@ -265,7 +271,8 @@ def test_a_tiff_whose_strips_are_fewer_than_its_rows_is_refused():
 @pytest.mark.parametrize("content, what", [
     (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"), (b"\0\0\0\x18ftypmif1\0\0", "HEIF"),
     (b"\xff\x0a\xfa\x1f", "JPEG XL"), (b"\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
-    (b"%PDF-1.7", "PDF"), (b"\0\0\0\x20ftypisom", "video"), (b"<!DOCTYPE html><html>", "web"),
+    (b"%PDF-1.7", "PDF"), (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "PostScript"),
+    (b"\0\0\0\x20ftypisom", "video"), (b"<!DOCTYPE html><html>", "web"),
     (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS")])
 def test_other_formats_are_named_with_the_remedy(content, what):
     with pytest.raises(FileError, match=f"rex is .*{what}.*: save it as JPEG or PNG"):

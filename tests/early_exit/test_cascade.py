@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
-from mxelm import data, early_exit
+from mxelm import data, early_exit, seals
 from mxelm.chain import Chain
 from mxelm.early_exit.features import exit_features, features_at
 from mxelm.early_exit.heads import NEVER, Estimator, Linear, classifier, head
@@ -248,6 +248,18 @@ def test_a_changed_bit_in_the_json_is_seen(tiny_backbone, images, tmp_path):
     del content["sha256"]
     path.write_text(json.dumps(content))
     assert early_exit.load(tmp_path).thresholds[0] == 0.8
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c["segments"].pop(), lambda c: c["classes"].pop(), lambda c: c["segments"][0].update(threshold="high"),
+    lambda c: c["segments"][0].update(checkpoint="../segment-1"), lambda c: c.update(classes=[1, 2, 3])])
+def test_odd_content_under_a_right_hash_is_refused(tiny_backbone, images, tmp_path, change):
+    early_exit.save(fitted(tiny_backbone, images), tmp_path)
+    content = json.loads((tmp_path / "cascade.json").read_text())
+    change(content)
+    (tmp_path / "cascade.json").write_bytes(seals.sealed({**content, "sha256": seals.UNSEALED}))
+    with pytest.raises(FileError, match="cascade.json is damaged or"):
+        early_exit.load(tmp_path)
 
 
 def test_features_have_length_one():

@@ -162,6 +162,13 @@ def test_the_same_sample_twice_in_one_state_is_refused():
     (lambda meta, arrays: meta.update(n_samples=-1), "n_samples: -1 is less than"),
     (lambda meta, arrays: meta["origin"].pop("kind"), "'kind' is a required property"),
     (lambda meta, arrays: meta["origin"]["projection"].update(n_neurons="many"), "n_neurons: 'many' is not"),
+    (lambda meta, arrays: meta["origin"]["projection"].update(n_neurons=10 ** 10), r"of shape \(10000000000, 3\)"),
+    (lambda meta, arrays: meta["origin"].update(classes=["a", "b", "a"]), "names a class twice"),
+    (lambda meta, arrays: meta["origin"].update(classes=["a", 3]), "origin.classes"),
+    (lambda meta, arrays: meta["origin"].update(place={"prefix": 5, "epoch": 0}), "origin.place"),
+    (lambda meta, arrays: meta["origin"].update(intercept="yes"), "origin.intercept"),
+    (lambda meta, arrays: arrays.update(waiting_H=np.zeros((3, len(arrays["HtY"]))), waiting_Y=np.zeros((5, 2))),
+     "waiting_Y is float64"),
     (lambda meta, arrays: meta["origin"].update(preprocessing={}), "input_shape")])
 def test_odd_content_under_a_right_checksum_is_refused(tmp_path, change, said):
     path = tmp_path / "a.state"
