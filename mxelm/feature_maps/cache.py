@@ -157,7 +157,8 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
         first, seen = parts[0], set()
         width = max(np.dtype(part.columns["id"][0]).itemsize for part in parts)
         for part in parts[1:]:
-            require_same(part.identity, {name: first.identity[name] for name in BELONGING}, part.path)
+            require_same(part.identity, {name: first.identity[name] for name in BELONGING}, part.path,
+                         remedy="merge caches of one network, preprocessing and set of classes")
         identity = {**first.identity, "parts": [{name: part.identity[name] for name in ("dataset", "samples", "of")}
                                                 for part in parts]}
         writer = stack.enter_context(RowWriter(path, KIND, identity, {**first.columns, "id": (f"S{width}", ())}))
