@@ -34,7 +34,7 @@ from mxelm.feature_maps.search import Nearest
 from mxelm.reporting import plots, results
 
 MATCHING = {"budget": 0.005, "batch": 32, "rounds": 2, "clock": "CPU-seconds"}
-COPIES = {**MATCHING, "per_class": 15, "n_neurons": 1024, "held": 800, "queries": 400, "share": 0.5,
+COPIES = {**MATCHING, "batch": 8, "per_class": 15, "n_neurons": 1024, "held": 620, "queries": 400, "share": 0.5,
           "sizes": [250, 750, 1515],  # images in the cache
           "layers": [["block0_project"], ["block2_add"], ["block0_project", "block2_add"]]}
 RUNS = {
