@@ -159,6 +159,30 @@ def test_attention_over_places(tmp_path):
     assert done.difference < 1e-5 and done.n_features == c
 
 
+def test_without_onnxruntime_nothing_is_compared(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert convert(model, tmp_path / "net", preprocessing="unit").difference is None
+
+
+def test_float64_which_onnxruntime_cannot_is_compared_with_the_reference(tmp_path):
+    nodes, weights = small()
+    wide = {name: array.astype(np.float64) for name, array in weights.items()}
+    inputs = [helper.make_tensor_value_info("image", TensorProto.DOUBLE, ("n", 3, 16, 16))]
+    path = write(tmp_path / "wide.onnx", nodes, wide, inputs=inputs, opset=14)
+    proto = onnx.load(path)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    onnx.save(proto, str(path))
+    assert convert(path, tmp_path / "net", preprocessing="unit").difference < 1e-5
+
+
+def test_an_image_of_bytes(tmp_path):
+    nodes, weights = small()
+    nodes[:1] = [("Cast", ["image"], ["x"], {"to": 1}), ("Conv", ["x", *nodes[0][1][1:]], *nodes[0][2:])]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ("n", 3, 16, 16))]
+    path = write(tmp_path / "bytes.onnx", nodes, weights, inputs=inputs, opset=14)
+    assert convert(path, tmp_path / "net", preprocessing="pixels").difference < 1e-5
+
+
 def test_without_preprocessing_the_usual_ones_are_named(model, tmp_path):
     with pytest.raises(InputError, match=r"does not tell.*imagenet.*symmetric"):
         convert(model, tmp_path / "net", preprocessing=None)
@@ -185,7 +209,18 @@ def bad_models(tmp_path):
     yield "empty", tmp_path / "empty.onnx", "is no ONNX"
     (tmp_path / "cut.onnx").write_bytes(good.read_bytes()[:-200])
     yield "truncated", tmp_path / "cut.onnx", "is damaged or no ONNX"
-    yield "missing", tmp_path / "nowhere.onnx", "cannot read"
+    yield "missing", tmp_path / "nowhere.onnx", "is missing"
+    (tmp_path / "folder.onnx").mkdir()
+    yield "a folder", tmp_path / "folder.onnx", "is a folder"
+    named = onnx.load(good)
+    for node in named.graph.node:
+        node.name = "same"
+    onnx.save(named, str(tmp_path / "same.onnx"))
+    yield "refused by onnxruntime", tmp_path / "same.onnx", "onnxruntime refuses"
+    none = {**weights, "w2": normal(0, 8), "b2": normal(0)}
+    yield "no classes", write(tmp_path / "none.onnx", nodes, none, opset=14), "'Gemm_8' is refused by MXNet"
+    over = [*nodes[:-1], ("Softmax", ["logits"], ["scores"], {"axis": 0})]
+    yield "softmax over images", write(tmp_path / "over.onnx", over, weights, opset=14), "scores differ"
     external = write(tmp_path / "external.onnx", nodes, weights, opset=14, save_as_external_data=True,
                      location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()

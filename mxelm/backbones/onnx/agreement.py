@@ -1,16 +1,23 @@
 """Whether a network says the same in MXNet and in onnxruntime."""
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
+from onnx.reference import ReferenceEvaluator
 
 from mxelm.errors import EnvironmentProblem, InputError
 from mxelm.graphs import bind
 from mxelm.runtime import context, mx
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
 
 
 def runtime() -> ModuleType | None:
@@ -24,7 +31,8 @@ def runtime() -> ModuleType | None:
 def session(model: bytes | str | os.PathLike, *, threads: int | None = None) -> onnxruntime.InferenceSession:
     """An onnxruntime.InferenceSession over a model's path or bytes, optimised at the highest level.
 
-    threads: of one operator; None leaves them to onnxruntime. Raises EnvironmentProblem where it is not installed.
+    threads: of one operator; None leaves them to onnxruntime. Raises EnvironmentProblem where it is not installed,
+    InputError for a model that it refuses.
     """
     onnxruntime = runtime()
     if onnxruntime is None:
@@ -34,7 +42,26 @@ def session(model: bytes | str | os.PathLike, *, threads: int | None = None) -> 
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     if threads:
         options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints errors besides raising them
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of many kinds, with no common one below it
+        raise InputError(f"onnxruntime refuses the model ({type(error).__name__}: "
+                         f"{str(error).strip().splitlines()[0]})") from error
+
+
+def run(model: onnx.ModelProto, place: str | os.PathLike | None, batch: dict[str, np.ndarray]) -> np.ndarray:
+    """The model's first output. place: its file, None for a model in memory alone.
+
+    What onnxruntime has no layers for, such as float64, is computed by ONNX's reference, slowly.
+    """
+    try:
+        return session(model.SerializeToString() if place is None else str(place)).run(None, batch)[0]
+    except InputError as error:
+        if type(error.__cause__).__name__ == "NotImplemented":
+            with contextlib.suppress(Exception):  # the reference raises anything for what it cannot do
+                return ReferenceEvaluator(model).run(None, batch)[0]
+        raise
 
 
 def difference(got: np.ndarray, wanted: np.ndarray) -> float:

@@ -79,6 +79,9 @@ class Graph:
         except Unsupported as error:
             self._problems.append(f"{node.op_type} of opset {self._opset} is not supported at node "
                                   f"{node.name or node.output[0]!r}: {error}")
+        except mx.MXNetError as error:
+            self._problems.append(f"{node.op_type} at node {node.name or node.output[0]!r} is refused by MXNet: "
+                                  f"{str(error).strip().splitlines()[0]}")
         except InputError:
             if not self._problems:
                 raise

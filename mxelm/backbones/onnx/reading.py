@@ -7,6 +7,7 @@ from typing import Optional
 
 import onnx
 
+from mxelm.backbones.onnx.single import attribute
 from mxelm.backbones.onnx.support import opset_of
 from mxelm.backbones.onnx.values import BATCH
 from mxelm.errors import FileError, InputError
@@ -15,6 +16,7 @@ _LINEAR = {"Gemm", "MatMul", "Conv"}
 # layers that may stand behind the last weights
 _HEAD = {"Add", "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze",
          "Relu", "GlobalAveragePool", "AveragePool", "Unsqueeze"}
+_REASONS = {FileNotFoundError: "is missing", IsADirectoryError: "is a folder"}
 _ACTIVATIONS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity"}
 
 
@@ -46,8 +48,9 @@ def read_model(path: str | os.PathLike) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path)
-    except FileNotFoundError as error:
-        raise FileError(f"cannot read {path}: {error.filename or error} is missing") from None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.filename or error} {_REASONS.get(type(error), error.strerror)}"
+                        ) from None
     except onnx.checker.ValidationError as error:
         raise FileError(f"{path}: its external data cannot be read: {_first_line(error)}") from None
     except Exception as error:  # a damaged protobuf raises what its implementation likes
@@ -115,7 +118,8 @@ def before_activation(model: onnx.ModelProto) -> str:
     """The edge before a softmax or sigmoid at the end, else the output: what two runtimes are compared at. Behind it
     large scores are 0 or 1 however wrong they are, and a sigmoid's small ones are cut to 0 by onnxruntime."""
     makers, edge = {name: node for node in model.graph.node for name in node.output}, model.graph.output[0].name
-    while edge in makers and makers[edge].op_type in _ACTIVATIONS:
+    while edge in makers and makers[edge].op_type in _ACTIVATIONS and attribute(makers[edge], "axis", -1) != 0 and \
+            makers[edge].input[0] in makers:
         edge = makers[edge].input[0]
     return edge
 
