@@ -49,7 +49,7 @@ def trained(settings, train, seed, lab):
     network.hybridize(static_alloc=True, static_shape=True)
     fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
         settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]),
-        optimizer="nag" if "momentum" in settings else "adam", forward=early_exit.all_heads,
-        settings={"wd": settings["weight_decay"], **{key: settings[key] for key in ("momentum",) if key in settings}},
+        optimizer="nag", forward=early_exit.all_heads,
+        settings={"momentum": settings["momentum"], "wd": settings["weight_decay"]},
         checkpoint=f"{lab.place(seed)}.state", resume=True, seed=seed, progress=True)
     return network.trained()
