@@ -14,17 +14,17 @@ Source: Anand, Bhupathiraju and Chandrala, sections 2.2, 2.3 and 5.
 
 Evidence:
 
-    maps.network_accuracy.mnist                    97.373 ± 0.072 % (n = 3), AMD EPYC x 2, 392b25e
-    maps.accuracy.mnist                            97.653 ± 0.023 % (n = 3), AMD EPYC x 2, 392b25e
-    maps.hits.mnist.relu3_fwd.0_5pc                88.87 ± 0.62 % (n = 3), AMD EPYC x 2, 392b25e
-    maps.wrong_hits.mnist.relu3_fwd.0_5pc          0.323 ± 0.064 % (n = 3), AMD EPYC x 2, 392b25e
-    maps.half_labelled.accuracy                    97.40 ± 0.31 % (n = 3), AMD EPYC x 2, 392b25e
+    maps.network_accuracy.mnist                    98.400 ± 0.060 % (n = 3), AMD EPYC x 2, 7337b06
+    maps.accuracy.mnist                            98.520 ± 0.062 % (n = 3), AMD EPYC x 2, 7337b06
+    maps.hits.mnist.relu3_fwd.0_5pc                94.91 ± 0.75 % (n = 3), AMD EPYC x 2, 7337b06
+    maps.wrong_hits.mnist.relu3_fwd.0_5pc          0.433 ± 0.067 % (n = 3), AMD EPYC x 2, 7337b06
+    maps.half_labelled.accuracy                    98.55 ± 0.28 % (n = 3), AMD EPYC x 2, 7337b06
     maps.hits.cifar10.ch_concat_4b_chconcat.0_5pc  not measured yet
     maps.hits.caltech101.block15_project.0_5pc     not measured yet
     maps.model1.3-8                                99.14 % (n = 1), AMD EPYC x 2, 392b25e
     maps.model2.conv1.3-8                          69.30 % (n = 1), AMD EPYC x 2, 392b25e
     maps.model2.conv3.3-8                          50.91 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.net_speedup.mnist                         not measured yet
+    maps.net_speedup.mnist                         0.3496 ratio (n = 1), AMD EPYC x 2, 7337b06
     maps.net_speedup.duplicates                    not measured yet
     maps.points_lost.duplicates                    not measured yet
 """
