@@ -68,7 +68,7 @@ def renamed(symbol: mx.sym.Symbol, names: dict[str, str]) -> mx.sym.Symbol:
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
         node["name"] = names.get(node["name"], node["name"])
-    return mx.sym.load_json(json.dumps(graph))
+    return mx.sym.load_json(json.dumps(graph, ensure_ascii=False))
 
 
 def without_loss(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -218,7 +218,7 @@ def _rebuilt(graph, operators, outputs, names):
     heads = [locate(entry) for entry in outputs]
     variables = [number for number, node in enumerate(made) if node["op"] == "null"]
     part = {"nodes": made, "arg_nodes": variables, "heads": heads, "attrs": graph["attrs"]}
-    return mx.sym.load_json(json.dumps(part)), tuple(inputs)
+    return mx.sym.load_json(json.dumps(part, ensure_ascii=False)), tuple(inputs)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ _COUNTS = {**dict.fromkeys(("num_group", "num_groups", "block_size"), (1, 1 << 2
            **dict.fromkeys(("num_args", "num_outputs", "sections", "num_arrays"), (0, 1 << 12))}
 _FAR = re.compile(r"(?<![\d.e-])-?\d{9,}(?![\d.])")  # an axis or a place that MXNet may go to without looking
 _FREE = ("begin", "end", "scalar", "workspace", "a_min", "a_max", "value", "low", "high")  # but for these
+_CONTROLS = re.compile(r"(?<!\\)(\\\\)*\\(u00[01]|[bfnrt])")  # in JSON's writing, of which MXNet knows half
 _HIDDEN = re.compile(r"(^|_)(ctx_group|lr_mult|wd_mult|force_mirroring|mirror_stage)$")  # of any node, in old files
 
 
@@ -40,6 +41,8 @@ def read_graph(path: str | os.PathLike, content: bytes) -> dict:
     """
     graph = parse_json(content, path)
     check("symbol", graph, path)
+    if _CONTROLS.search(json.dumps(graph["nodes"])):
+        raise FileError(f"{path} is damaged or not an MXNet symbol: it holds control characters in its names")
     nodes = [_node(node) for node in graph["nodes"]]
     for i, node in enumerate(nodes):
         if any(entry[0] >= i for entry in node["inputs"]):
@@ -49,9 +52,9 @@ def read_graph(path: str | os.PathLike, content: bytes) -> dict:
     if any(head[0] >= len(nodes) for head in graph["heads"]):
         raise FileError(f"{path} is damaged or not an MXNet symbol: it ends in a node that is not there")
     version = graph.get("attrs", {}).get("mxnet_version")
-    known = isinstance(version, list) and len(version) == 2 and version[0] == "int" and isinstance(version[1], int)
+    known = isinstance(version, list) and len(version) == 2 and version[0] == "int" and type(version[1]) is int
     return {"nodes": nodes, "heads": [[*head[:2], 0] for head in graph["heads"]],
-            "attrs": {"mxnet_version": version} if known else {}}
+            "attrs": {"mxnet_version": version} if known and 0 <= version[1] < 1 << 31 else {}}
 
 
 def _node(node):
@@ -142,4 +145,5 @@ def build(graph: dict) -> mx.sym.Symbol:
              for node in map(graph["nodes"].__getitem__, sorted(needed))]
     return mx.sym.load_json(json.dumps({
         "nodes": nodes, "arg_nodes": [i for i, node in enumerate(nodes) if node["op"] == "null"],
-        "heads": [[place[head[0]], head[1], 0] for head in graph["heads"]], "attrs": graph["attrs"]}))
+        "heads": [[place[head[0]], head[1], 0] for head in graph["heads"]], "attrs": graph["attrs"]},
+        ensure_ascii=False))

@@ -51,6 +51,8 @@ ODD = {
     "no operator": lambda g: node(g, "conv0").pop("op"),
     "name a number": lambda g: node(g, "conv0").update(name=3),
     "attribute a number": lambda g: node(g, "conv0").update(attrs={"kernel": 3}),
+    "control character in a name": lambda g: node(g, "conv0").update(name="conv\0"),
+    "line end in an attribute": lambda g: node(g, "conv0")["attrs"].update(num_filter="6\n"),
     "subgraphs": lambda g: node(g, "conv0").update(subgraphs=[{}]),
     "nodes an object": lambda g: g.update(nodes={}),
     "group of zero": lambda g: node(g, "conv0")["attrs"].update(num_group="0"),
@@ -75,6 +77,25 @@ def test_an_odd_graph_is_refused(change):
     change(content)
     with pytest.raises(FileError, match="a-symbol.json is damaged or not"):
         read(content)
+
+
+@pytest.mark.parametrize("version", [["int", 2 ** 70], ["int", True], ["int", -5]])
+def test_a_version_that_is_none_is_left_away(version):
+    content = graph()
+    content["attrs"]["mxnet_version"] = version
+    assert read_graph("a", json.dumps(content).encode())["attrs"] == {}
+
+
+def test_names_in_any_script(tiny_checkpoint):
+    expected = load(tiny_checkpoint).extract([np.full((16, 16, 3), 90, np.uint8)])
+    path = Path(f"{tiny_checkpoint}-symbol.json")
+    content = json.loads(path.read_text())
+    node(content, "relu0").update(name="层")
+    forget_hashes(tiny_checkpoint)
+    path.write_text(json.dumps(content))
+    found = load(tiny_checkpoint)
+    np.testing.assert_array_equal(found.extract([np.full((16, 16, 3), 90, np.uint8)]), expected)
+    assert found.features.get_internals()["层_output"].list_outputs() == ["层_output"]
 
 
 def test_what_mxnet_gets_is_the_form_alone():
