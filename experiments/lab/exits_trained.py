@@ -46,6 +46,7 @@ def trained(settings, train, seed, lab):
     network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
     if "frozen" in settings:
         network.freeze(settings["frozen"])
+    network.heads.collect_params().setattr("lr_mult", settings.get("heads", 1))
     network.hybridize(static_alloc=True, static_shape=True)
     fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
         settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]),
