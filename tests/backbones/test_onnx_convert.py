@@ -108,6 +108,21 @@ def test_transposes_of_a_channels_last_graph_cancel(tmp_path):
     assert "transpose" not in {node["op"] for node in graph["nodes"]}
 
 
+def test_transposes_around_sums_and_scales_cancel(tmp_path):
+    """A residual, a bias and a scale a channel, all with the channels last."""
+    nodes, weights = small()
+    back = {"perm": [0, 2, 3, 1]}
+    nodes[2:6] = [("Transpose", ["n0"], ["t0"], back), ("Relu", ["t0"], ["t1"], {}),
+                  ("Transpose", ["t1"], ["r0"], {"perm": [0, 3, 1, 2]}), nodes[3], ("Transpose", ["c1"], ["t2"], back),
+                  ("Add", ["t2", "bias"], ["t3"], {}), ("Mul", ["scale", "t3"], ["t4"], {}),
+                  ("Add", ["t4", "t1"], ["t5"], {}), ("Transpose", ["t5"], ["a1"], {"perm": [0, 3, 1, 2]})]
+    weights.update(bias=normal(8), scale=normal(1, 1, 8))
+    path = write(tmp_path / "sums.onnx", nodes, weights, opset=14)
+    assert convert(path, tmp_path / "net", preprocessing="symmetric").difference < 1e-5
+    graph = json.loads((tmp_path / "net-symbol.json").read_text())
+    assert "transpose" not in {node["op"] for node in graph["nodes"]}
+
+
 def test_half_precision_and_external_data(tmp_path):
     nodes, weights = small()
     half = {name: array.astype(np.float16) for name, array in weights.items()}

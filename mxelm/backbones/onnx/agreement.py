@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import io
 import os
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -50,17 +51,19 @@ def session(model: bytes | str | os.PathLike, *, threads: int | None = None) -> 
                          f"{str(error).strip().splitlines()[0]})") from error
 
 
-def run(model: onnx.ModelProto, place: str | os.PathLike | None, batch: dict[str, np.ndarray]) -> np.ndarray:
-    """The model's first output. place: its file, None for a model in memory alone.
+def outputs(model: onnx.ModelProto, place: str | os.PathLike | None, batches: Sequence[dict]) -> np.ndarray:
+    """The model's first output for each batch, a dict of input -> array, one behind the other.
 
-    What onnxruntime has no layers for, such as float64, is computed by ONNX's reference, slowly.
+    place: the model's file, None for a model in memory alone. What onnxruntime has no layers for, such as float64, is
+    computed by ONNX's reference, slowly.
     """
     try:
-        return session(model.SerializeToString() if place is None else str(place)).run(None, batch)[0]
+        run = session(model.SerializeToString() if place is None else str(place)).run
+        return np.concatenate([run(None, batch)[0] for batch in batches])
     except InputError as error:
         if type(error.__cause__).__name__ == "NotImplemented":
             with contextlib.suppress(Exception):  # the reference raises anything for what it cannot do
-                return ReferenceEvaluator(model).run(None, batch)[0]
+                return np.concatenate([ReferenceEvaluator(model).run(None, batch)[0] for batch in batches])
         raise
 
 

@@ -133,7 +133,7 @@ def _difference(path, model, image, graph, shape):
     batch = (rng.integers(0, 128, (2 * n, *shape)) if dtype.kind in "iu" else rng.normal(size=(2 * n, *shape)))
     fed = (batch.transpose(0, 2, 3, 1) if image.channels_last else batch).astype(dtype)
     judged, place = (model, path) if whole else (_ending(model, edge), None)
-    wanted = np.concatenate([agreement.run(judged, place, {image.name: part}) for part in (fed[:n], fed[n:])])
+    wanted = agreement.outputs(judged, place, [{image.name: fed[:n]}, {image.name: fed[n:]}])
     symbol = graph.value(edge).symbol
     args, aux = ({name: mx.nd.array(part[name]) for name in names if name in part} for part, names in
                  ((graph.arg_params, symbol.list_arguments()), (graph.aux_params, symbol.list_auxiliary_states())))

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 
 from mxelm.backbones.onnx.operators import TABLE
-from mxelm.backbones.onnx.operators.elementwise import POINTWISE
 from mxelm.backbones.onnx.single import as_float, attribute, evaluate, infer
 from mxelm.backbones.onnx.support import opset_of, refuse_foreign
 from mxelm.backbones.onnx.targets import as_reshape, reshape_target, target_shape
+from mxelm.backbones.onnx.transposes import before_transpose, permuted, shared_axes, transposed
 from mxelm.backbones.onnx.values import BATCH, Node, Parameters, Unsupported, Value, spread
 from mxelm.errors import FileError, InputError
 from mxelm.runtime import mx
@@ -127,19 +127,19 @@ class Graph:
         inputs = self._with_batch(node, inputs)
         shapes, types = self._infer(node, inputs, used)
         if node.op_type == "Transpose" and inputs[0].symbol is not None:
-            self._values[node.output[0]] = _transposed(node.output[0], inputs[0], shapes[0],
-                                                       tuple(attribute(node, "perm", range(len(shapes[0]))[::-1])))
+            axes = tuple(attribute(node, "perm", range(len(shapes[0]))[::-1]))
+            self._values[node.output[0]] = transposed(node.output[0], inputs[0], shapes[0], axes)
             return
-        behind = inputs[0].origin if node.op_type in POINTWISE and inputs[0].origin and not any(used[1:]) else None
-        if behind:  # the layer goes before the transpose, which may then meet another that turns it back
-            inputs, shapes = [behind[0], *inputs[1:]], [behind[0].shape]
+        axes = None if any(used[1:]) else shared_axes(node, inputs)
+        if axes:  # the layer goes before the transpose, which may then meet another that turns it back
+            inputs, shapes = before_transpose(node, inputs, axes), [permuted(shapes[0], np.argsort(axes))]
         seen = Node(node, self._opset, inputs, shapes, used, self.arg_params, self.aux_params, self._batch)
         self._naming.node = seen.name
         made = TABLE[node.op_type](seen)
         made = made if isinstance(made, list) else [made]
         for name, symbol, shape, elem_type in zip(node.output, made, shapes, types):
             value = Value(name, shape, elem_type, symbol=symbol)
-            self._values[name] = _transposed(name, value, _permuted(shape, behind[1]), behind[1]) if behind else value
+            self._values[name] = transposed(name, value, permuted(shape, axes), axes) if axes else value
         if self._marked in node.output and math.prod(self._values[self._marked].shape[2:]) == 1:
             self._values[self._marked] = _flatten(self._values[self._marked])
 
@@ -198,22 +198,6 @@ def _flatten(value):
     """The same numbers under the name at which checkpoints are cut."""
     operator = mx.sym.Flatten if len(value.shape) == 2 else mx.sym.identity
     return replace(value, symbol=operator(value.symbol, name="flatten"), origin=None)
-
-
-def _transposed(name, value, shape, axes):
-    """A transpose of a value; of a transpose one transpose, or none where they cancel."""
-    source = value
-    if value.origin:
-        source, first = value.origin
-        axes = tuple(first[axis] for axis in axes)
-    if axes == tuple(range(len(axes))):
-        return replace(source, name=name)
-    return Value(name, shape, value.elem_type, symbol=mx.sym.transpose(source.symbol, axes=axes),
-                 origin=(source, axes))
-
-
-def _permuted(shape, axes):
-    return tuple(shape[axis] for axis in axes)
 
 
 def _array(tensor):

@@ -185,6 +185,8 @@ TABLE = {
     "Mish": _mish, "Softmax": _softmax(lambda x, axis: mx.sym.softmax(x, axis=axis)),
     "LogSoftmax": _softmax(lambda x, axis: mx.sym.log_softmax(x, axis=axis)),
 }
+# of these a transpose before, which all inputs share, is a transpose behind
+BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean"}
 # of these a transpose before is a transpose behind
 POINTWISE = {"Abs", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Floor", "Ceil", "Sign", "Erf", "Softsign", "Relu",
              "Sigmoid", "Tanh", "Softplus", "Identity", "Dropout", "Cast", "Clip", "LeakyRelu", "Elu", "Celu", "Selu",
