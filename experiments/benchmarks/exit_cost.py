@@ -47,7 +47,7 @@ RUNS = {
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
               "rounds": {"1": 24, "32": 3},  # by batch
               "leaving": 0.4},  # share of the rows at each exit
-    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 48, "rounds": 2},
+    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 32, "rounds": 2},
     "curves": {"networks": ["lite0", "mobilenet", "squeezenet"]},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
