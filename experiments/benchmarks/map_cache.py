@@ -191,14 +191,18 @@ def rows(run, settings, seeds, lab):
         return [row("cache.peak_mb_growth", [s["growth_mb"] for s in seeds], "MB", "lower",
                     peak_mb=[s["peak_mb"] for s in seeds])]
     plots.curves(lab.work / f"{run}-saved.png", {
-        way: (settings["sizes"], [1e3 * np.mean([s["gains"][way][str(n)]["saved"] for s in seeds])
+        way: (settings["sizes"], [100 * np.mean([_share_saved(s["gains"][way][str(n)]) for s in seeds])
                                   for n in settings["sizes"]]) for way in seeds[0]["gains"]},
-        xlabel="cached images", ylabel="time saved, ms an image (below 0: lost)")
+        xlabel="cached images", ylabel="time saved, % of the network's own (below 0: lost)")
     refused = [s["refused"] for s in seeds if s["refused"]]
     return [row(f"net_speedup.{run}", [s["net_speedup"] for s in seeds], "ratio", measured=[s.figures for s in seeds],
                 **({"reason": refused[0]} if refused else {})),
             row(f"points_lost.{run}", [100 * (s["network_accuracy"] - s["accuracy"]) for s in seeds], "points",
                 "lower")]
+
+
+def _share_saved(gain):
+    return gain["saved"] / gain["network"]
 
 
 if __name__ == "__main__":
