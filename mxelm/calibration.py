@@ -29,6 +29,9 @@ def threshold(scores: np.ndarray, wrong: np.ndarray, budget: float, *,
         by default) over the rows that calibrate, the share of wrong acceptances is within the budget.
     Returns +inf (accept nothing) if the rows are too few to promise it, -inf if every row may be accepted.
     Raises InputError for scores that are NaN, and a budget or a confidence outside (0, 1).
+
+    >>> threshold([0.9, 0.8, 0.7, 0.6], [False, True, False, True], budget=0.5)
+    0.6
     """
     scores, wrong = np.asarray(scores, float), np.asarray(wrong, bool)
     _require_fraction("budget", budget)

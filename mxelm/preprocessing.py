@@ -124,7 +124,12 @@ class Preprocessing:
         return out
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """One uint8 image of any size -> float32 (channels, height, width), ready for the network."""
+        """One uint8 image of any size -> float32 (channels, height, width), ready for the network.
+
+        >>> Preprocessing((2, 2), "stretch", mean=128.0, scale=0.5)(np.full((8, 8, 3), 130, np.uint8))[0]
+        array([[1., 1.],
+               [1., 1.]], dtype=float32)
+        """
         return self.normalise(self.prepare(image)[None])[0]
 
     def _coloured(self, image):

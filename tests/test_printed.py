@@ -1,4 +1,8 @@
-"""Every Python block that README and docs/fused-elm.md print runs as printed, on small images and what ships."""
+"""Every Python block that README and docs/fused-elm.md print runs as printed, on small images and what ships; and the
+examples of docstrings.
+"""
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -38,3 +42,10 @@ def test_printed_blocks_run(page, workplace, capsys):
     if "scores" in names:  # of plain MXNet, for the first photograph
         own = Predictor.load("model").scores(names["data"].load("photographs").image(0))
         np.testing.assert_allclose(names["scores"], own, atol=1e-6)
+
+
+def test_examples_of_docstrings_run():
+    pages = [path for path in (ROOT / "mxelm").rglob("*.py") if "    >>> " in path.read_text(encoding="utf-8")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in pages]
+    found = [doctest.testmod(importlib.import_module(name)) for name in names]
+    assert sum(result.failed for result in found) == 0 and sum(result.attempted for result in found) >= 8

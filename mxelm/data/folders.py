@@ -67,7 +67,11 @@ def files_below(folder: str | os.PathLike) -> list[str]:
 
 
 def natural(text: str) -> tuple:
-    """Sort key by which "img2" comes before "img10"."""
+    """Sort key by which "img2" comes before "img10".
+
+    >>> sorted(["img10", "img2"], key=natural)
+    ['img2', 'img10']
+    """
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", text))], text
 
 

@@ -17,7 +17,11 @@ HELD = 2048  # samples at most whose rows are kept for a temperature
 
 
 def confidences(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities float64 (n, n_classes), rows adding up to 1, of scores (n, n_classes)."""
+    """Probabilities float64 (n, n_classes), rows adding up to 1, of scores (n, n_classes).
+
+    >>> confidences([[0.9, 0.1]], temperature=0.2).round(3)
+    array([[0.982, 0.018]])
+    """
     return softmax(np.asarray(scores, np.float64) / temperature, axis=1)
 
 

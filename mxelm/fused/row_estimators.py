@@ -94,6 +94,11 @@ class ELMClassifier(ClassifierMixin, _ELM):
     beta_ (n_neurons, n_classes), intercept_ (n_classes,), temperature_ (mxelm.fused.row_confidence).
     Raises InputError (a ValueError) for values that cannot be used.
     Source: Arcada, section 2, with a bias and an intercept (see mxelm.fused.row_elm).
+
+    >>> X, y = [[-2.0], [-1.0], [1.0], [2.0]], ["left", "left", "right", "right"]
+    >>> model = ELMClassifier(n_neurons=20, random_state=0).fit(X, y)
+    >>> model.predict([[-3.0], [3.0]])
+    array(['left', 'right'], dtype='<U5')
     """
 
     def __init__(self, *, n_neurons: int = 1000, l2: float = 1.0, scale: float | None = None,
@@ -143,7 +148,7 @@ class ELMClassifier(ClassifierMixin, _ELM):
         return decision(self._scores(X))
 
     @property
-    def temperature_(self):
+    def temperature_(self) -> float:
         """That of the confidences; fitted when first asked for, on rows of the training judged without themselves."""
         check_is_fitted(self)
         return self._confidence.temperature(self.l2)

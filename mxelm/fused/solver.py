@@ -25,6 +25,10 @@ def solve(HtH: np.ndarray, HtY: np.ndarray, l2: float, *, n_neurons: int | None 
     A singular system gives its minimum-norm solution and an IllConditionedWarning, never NaN.
     Raises InputError for l2 < 0, a size outside 1..L, or matrices that are not finite or do not fit.
     Source: Arcada, section 2, step 5.
+
+    >>> solve([[2.0, 0.0], [0.0, 4.0]], [[2.0], [5.0]], l2=1.0)
+    array([[0.66666667],
+           [1.        ]])
     """
     HtH, HtY = check(HtH, HtY)
     l = check_size(n_neurons, len(HtH))
