@@ -201,9 +201,7 @@ def curves(settings, seed, lab):
         train, test = split(y, recipe["train"], seed)
         cascade = early_exit.load(lab.work / f"{name}-placed")
         places = places_of(name, cascade.chain)
-        kinds = [*("ridge" for _ in places[1:]), "svm"]
-        known = [cross_validated(kind, x[m][train], y[train], len(cascade.classes), seed=seed)
-                 for kind, m in zip(kinds, places)]
+        known = [cross_validated("ridge", x[m][train], y[train], len(cascade.classes), seed=seed) for m in places]
         judged = Judged([h(x[m][test]) for h, m in zip(cascade.heads, places)], y[test], "margin")
         times, accurate = curve(Judged(known, y[train], "margin"), judged, seconds[places])
         found[recipe["backbone"]] = (1000 * times, 100 * accurate)
