@@ -1,4 +1,4 @@
-"""Python blocks that README and docs print run as printed, on small images and what ships; so do docstrings' examples."""
+"""Python blocks that README and docs print run as printed, on small images and what ships; docstrings' examples too."""
 import doctest
 import importlib
 import re
