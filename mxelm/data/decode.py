@@ -66,7 +66,8 @@ def _decoder(image):
 def _jpeg(image, content):
     """By libjpeg-turbo, which warns of entropy codes that break off; bytes too many behind a scan are harmless."""
     import simplejpeg
-    if content.count(b"\xff\xda") > _MOST_SCANS:  # of a few bytes each, which take the time of a whole picture
+    # scans of a few bytes each take the time of a whole picture; what follows a picture, a film say, may look like some
+    if content.count(b"\xff\xda") > _MOST_SCANS + len(content) // 10_000:
         raise ValueError("it comes in too many scans")
     try:
         pixels = simplejpeg.decode_jpeg(content, "GRAY" if image.mode == "L" else "RGB")

@@ -258,6 +258,8 @@ def test_a_jpeg_of_thousands_of_scans_is_refused():
     whole = encoded(GRADIENT, "JPEG", progressive=True)
     with pytest.raises(FileError, match="rex is damaged .*too many scans"):
         decode(whole[:-2] + (b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(20)) * 3000 + whole[-2:], "rex")
+    film = np.random.default_rng(0).bytes(30_000_000)  # as telephones hang it on a picture
+    assert decode(whole + film, "rex").shape == (60, 80, 3)
 
 
 def test_a_tiff_whose_strips_are_fewer_than_its_rows_is_refused():
