@@ -60,9 +60,7 @@ RUNS = {
         "conv_pw_5_relu", "conv_pw_6_relu", "conv_pw_7_relu", "conv_pw_8_relu", "conv_pw_9_relu", "conv_pw_11_relu"],
         "aside": 10,  # of the training images a class: they choose exits and thresholds
         "frozen": "conv_pw_3_relu",  # up to it nothing is trained: half of the time for early maps
-        "epochs": 2, "batch": 32, "peak": 3e-4,  # ten times that drives MobileNet, without normalisation, to chance
-        "heads": 30,  # times that for the heads, which begin at random
-        "warmup": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
+        "epochs": 3, "batch": 32, "peak": 1e-3, "warmup": 0.2, "momentum": 0.9, "weight_decay": 1e-4},
     "cifar10": {"backbone": "inception_small", "candidates": [f"ch_concat_{name}_chconcat" for name in
                                                               ("3a", "3b", "3c", "4a")],
                 "epochs": 6, "batch": 128, "peak": 0.05, "warmup": 0.1,  # fraction of the run

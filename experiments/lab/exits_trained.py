@@ -38,15 +38,18 @@ def cifar10(settings, seed, lab):
     return {**figures, "exits": [chain.exits[m] for m in exits]}
 
 
-def trained(settings, train, seed, lab):
-    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it."""
+def trained(settings, train, seed, lab, heads=()):
+    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it.
+
+    heads: what they begin as; at random where there are none.
+    """
     backbone = backbones.load(settings["backbone"])
     seed_mxnet(seed)
     np.random.seed(seed)  # MXNet's initialisers draw from both
     network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
     if "frozen" in settings:
         network.freeze(settings["frozen"])
-    network.heads.collect_params().setattr("lr_mult", settings.get("heads", 1))
+    network.begin(heads)
     network.hybridize(static_alloc=True, static_shape=True)
     fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
         settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]),

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from mxelm.backbones import Backbone
+from mxelm.early_exit.heads import Linear
 from mxelm.graphs import segments
 from mxelm.runtime import mx
 
 
 class HeadsOnAllExits(mx.gluon.HybridBlock):
-    """A backbone with global average pooling and a Dense layer at each exit; gives M scores (batch, n_classes).
+    """A backbone with pooled means, L2 norm and a Dense layer at each exit; gives M scores (batch, n_classes).
 
     exits: as mxelm.chain.Chain takes them. The backbone's parameters are copied, and train on.
-    Source: Savchenko, Algorithm 2, line 1.
+    Source: Savchenko, Algorithm 2, line 1, on the features of "Adaptive CNNs".
     """
 
     def __init__(self, backbone: Backbone, exits: Sequence[str], n_classes: int) -> None:
@@ -30,11 +31,17 @@ class HeadsOnAllExits(mx.gluon.HybridBlock):
                 self.heads.add(mx.gluon.nn.HybridSequential())
                 if len(self.heads) <= len(ends):
                     self.heads[-1].add(mx.gluon.nn.GlobalAvgPool2D())
-                self.heads[-1].add(mx.gluon.nn.Dense(n_classes))
+                self.heads[-1].add(mx.gluon.nn.HybridLambda("L2Normalization"), mx.gluon.nn.Dense(n_classes))
         self.heads.initialize(mx.init.Xavier(), ctx=backbone.ctx)
 
     def hybrid_forward(self, F: ModuleType, x: mx.nd.NDArray) -> list[mx.nd.NDArray]:
         return [head(maps) for head, maps in zip(self.heads, self.body(x))]
+
+    def begin(self, heads: Sequence[Linear]) -> None:
+        """Let the heads begin as linear ones of the same features, so that no random ones spoil the backbone first."""
+        for block, head in zip(self.heads, heads):
+            block[-1].weight.set_data(mx.nd.array(head.W))
+            block[-1].bias.set_data(mx.nd.array(head.b))
 
     def freeze(self, layer: str) -> None:
         """Leave the backbone's parameters up to `layer`, an internal output or its layer, as they are."""
