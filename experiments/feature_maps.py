@@ -20,13 +20,13 @@ Evidence:
     maps.wrong_hits.mnist.relu3_fwd.0_5pc          0.433 ± 0.067 % (n = 3), AMD EPYC x 2, 7337b06
     maps.half_labelled.accuracy                    98.55 ± 0.28 % (n = 3), AMD EPYC x 2, 7337b06
     maps.hits.cifar10.ch_concat_4b_chconcat.0_5pc  not measured yet
-    maps.hits.caltech101.block15_project.0_5pc     not measured yet
-    maps.model1.3-8                                99.14 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.model2.conv1.3-8                          69.30 % (n = 1), AMD EPYC x 2, 392b25e
-    maps.model2.conv3.3-8                          50.91 % (n = 1), AMD EPYC x 2, 392b25e
+    maps.hits.caltech101.block15_project.0_5pc     6.042 % (n = 1), AMD EPYC x 2, 7337b06
+    maps.model1.3-8                                99.21 ± 0.31 % (n = 3), AMD EPYC x 2, 392b25e to 7337b06
+    maps.model2.conv1.3-8                          84 ± 14 % (n = 3), AMD EPYC x 2, 392b25e to 7337b06
+    maps.model2.conv3.3-8                          63 ± 17 % (n = 3), AMD EPYC x 2, 392b25e to 7337b06
     maps.net_speedup.mnist                         0.3496 ratio (n = 1), AMD EPYC x 2, 7337b06
-    maps.net_speedup.duplicates                    not measured yet
-    maps.points_lost.duplicates                    not measured yet
+    maps.net_speedup.duplicates                    1.400 ratio (n = 1), AMD EPYC x 2, b2b70a5
+    maps.points_lost.duplicates                    −0.5000 points (n = 1), AMD EPYC x 2, b2b70a5
 """
 import numpy as np
 from lab import main, step, table
