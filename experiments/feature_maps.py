@@ -19,7 +19,7 @@ Evidence:
     maps.hits.mnist.relu3_fwd.0_5pc                94.91 ± 0.75 % (n = 3), AMD EPYC x 2, 7337b06
     maps.wrong_hits.mnist.relu3_fwd.0_5pc          0.433 ± 0.067 % (n = 3), AMD EPYC x 2, 7337b06
     maps.half_labelled.accuracy                    98.55 ± 0.28 % (n = 3), AMD EPYC x 2, 7337b06
-    maps.hits.cifar10.ch_concat_4b_chconcat.0_5pc  not measured yet
+    maps.hits.cifar10.ch_concat_4b_chconcat.0_5pc  49.08 % (n = 1), AMD EPYC x 2, b2b70a5
     maps.hits.caltech101.block15_project.0_5pc     6.042 % (n = 1), AMD EPYC x 2, 7337b06
     maps.model1.3-8                                99.21 ± 0.31 % (n = 3), AMD EPYC x 2, 392b25e to 7337b06
     maps.model2.conv1.3-8                          84 ± 14 % (n = 3), AMD EPYC x 2, 392b25e to 7337b06
