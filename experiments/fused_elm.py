@@ -12,12 +12,12 @@ can no longer be had, is EfficientNet-Lite0. Costs: benchmarks/fused_speed.py. S
 
 Evidence:
 
-    fused.caltech101.elm_per_class     91.60 ± 0.67 % (n = 5), AMD EPYC x 2, 24d2c83+
-    fused.caltech101.ridge_per_class   91.58 ± 0.43 % (n = 5), AMD EPYC x 2, 24d2c83+
-    fused.caltech101.logreg_per_class  92.17 ± 0.57 % (n = 5), AMD EPYC x 2, 24d2c83+
-    fused.caltech101.svm_per_class     92.02 ± 0.41 % (n = 5), AMD EPYC x 2, 24d2c83+
-    fused.caltech101.state_bytes       70,434,816 ± 0 bytes (n = 5), AMD EPYC x 2, 24d2c83+
-    fused.caltech101.feature_bytes     15,513,600 ± 0 bytes (n = 5), AMD EPYC x 2, 24d2c83+
+    fused.caltech101.elm_per_class     92.21 ± 0.53 % (n = 5), AMD EPYC x 2, f864578
+    fused.caltech101.ridge_per_class   91.58 ± 0.43 % (n = 5), AMD EPYC x 2, f864578
+    fused.caltech101.logreg_per_class  92.17 ± 0.57 % (n = 5), AMD EPYC x 2, f864578
+    fused.caltech101.svm_per_class     92.02 ± 0.42 % (n = 5), AMD EPYC x 2, f864578
+    fused.caltech101.state_bytes       70,434,816 ± 0 bytes (n = 5), AMD EPYC x 2, f864578
+    fused.caltech101.feature_bytes     15,513,600 ± 0 bytes (n = 5), AMD EPYC x 2, f864578
     demo.accuracy                      98.22 ± 0.53 % (n = 5), AMD EPYC x 2, bf3468d
 """
 import numpy as np
