@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mxelm import data
+from mxelm.data import Dataset
+from mxelm.data.sources import in_memory
 from mxelm.fused import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,3 +55,44 @@ def test_examples_of_docstrings_run():
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in pages]
     found = [doctest.testmod(importlib.import_module(name)) for name in names]
     assert sum(result.failed for result in found) == 0 and sum(result.attempted for result in found) >= 8
+
+
+LESS = {"np.arange(4000)": "np.arange(120)", "np.arange(3000)": "np.arange(80)",  # less of everything
+        "np.arange(3000, 4000)": "np.arange(80, 120)",
+        "n_queries=1000": "n_queries=20, generations=1, population=4, filters=1",
+        "images=5000, validation=500": "images=40, validation=10", "gluon_loader(50,": "gluon_loader(20,",
+        "flip_and_crop), 14,": "flip_and_crop), 1,", "arange(300)": "arange(20)"}
+
+
+BIRDS = ["airplane", "automobile", "bird"]
+
+
+@pytest.fixture
+def small_sets(monkeypatch):
+    """What stands for MNIST and CIFAR-10: digits at their sizes, under their classes."""
+    real = data.load
+
+    def load(name, **options):
+        if name not in ("mnist", "cifar10"):
+            return real(name, **options)
+        digits = real("digits").take(np.arange(400))
+        side, classes = (28, digits.classes) if name == "mnist" else (32, [*BIRDS, *"3456789"])
+        pixels = np.stack([cv2.resize(digits.image(i), (side, side)) for i in range(len(digits))])
+        if name == "cifar10":
+            pixels = np.repeat(pixels.reshape(-1, side, side, 1), 3, axis=3)
+        return Dataset(in_memory(pixels), digits.targets, classes, name)
+
+    monkeypatch.setattr(data, "load", load)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page, made", [("docs/knn-slicing.md", "sliced.model"),
+                                        ("docs/gunn.md", "gunn15-0000.params")])
+def test_printed_blocks_run_on_less(page, made, workplace, small_sets, capsys):
+    (workplace / "models").symlink_to(ROOT / "models")
+    names = {}
+    for block in blocks(page):
+        for printed, less in LESS.items():
+            block = block.replace(printed, less)
+        exec(compile(block, page, "exec"), names)
+    assert (workplace / made).exists()
