@@ -97,6 +97,26 @@ def test_layers_and_heads(head, tmp_path):
     assert export(backbone, tmp_path / "layers.onnx") < 1e-5
 
 
+def todays_layers():
+    """What converted networks of today are made of: attention, norms, gates, broadcasting."""
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=8, kernel=(4, 4), stride=(4, 4), name="patches")
+    x = x * mx.sym.hard_sigmoid(mx.sym.InstanceNorm(x, name="in0"), alpha=1 / 6, beta=0.5, name="gate")
+    x = mx.sym.repeat(mx.sym.trunc(x * 10) / 10 + mx.sym.softsign(x), repeats=2, axis=2)
+    x = mx.sym.transpose(mx.sym.reshape(x, shape=(0, 0, -1)), axes=(0, 2, 1))
+    token = mx.sym.broadcast_like(mx.sym.var("token_weight", shape=(1, 1, 8)), x, lhs_axes=(0,), rhs_axes=(0,))
+    x = mx.sym.LayerNorm(mx.sym.concat(token, x, dim=1), axis=-1, name="ln0")
+    a = mx.sym.softmax(mx.sym.linalg_gemm2(x, x, transpose_b=True, alpha=0.3), axis=-1)
+    x = mx.sym.linalg_gemm2(a, x) + mx.sym.expm1(x) * (x > 0.1) + mx.sym.rsqrt(mx.sym.square(x) + 1)
+    x = mx.sym.broadcast_div(x, mx.sym.norm(x, ord=2, axis=2, keepdims=True))
+    first = mx.sym.reshape(mx.sym.slice_axis(x, axis=1, begin=0, end=1), shape=(0, -1))
+    x = mx.sym.concat(mx.sym.min(x, axis=1), first)
+    return mx.sym.FullyConnected(x, num_hidden=4, name="fc0")
+
+
+def test_layers_of_today(tmp_path):
+    assert export(backbone_of(todays_layers(), cut=None), tmp_path / "today.onnx") < 1e-5
+
+
 def test_tiny_sigmoids_are_no_difference(tmp_path):
     """onnxruntime cuts them to 0."""
     backbone = backbone_of(mx.sym.sigmoid(all_layers() * 0.01 - 40, name="sigmoid"), cut="sigmoid_output")

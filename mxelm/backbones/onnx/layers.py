@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mxelm.backbones.onnx import layers_today
 from mxelm.backbones.onnx.values import BATCH
 
 
@@ -211,7 +212,8 @@ TABLE = {
         "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "abs": "Abs",
         "negative": "Neg", "erf": "Erf", "floor": "Floor", "ceil": "Ceil", "sign": "Sign", "reciprocal": "Reciprocal",
         "elemwise_add": "Add", "broadcast_add": "Add", "elemwise_sub": "Sub", "broadcast_sub": "Sub",
-        "elemwise_mul": "Mul", "broadcast_mul": "Mul", "elemwise_div": "Div", "broadcast_div": "Div",
+        "elemwise_mul": "Mul", "broadcast_mul": "Mul", "broadcast_power": "Pow",
+        "elemwise_div": "Div", "broadcast_div": "Div",
         "broadcast_maximum": "Max", "broadcast_minimum": "Min", "add_n": "Sum", "ElementWiseSum": "Sum"}.items()},
     **{name: _first("Identity") for name in ("BlockGrad", "_copy", "identity", "Dropout", "LinearRegressionOutput",
                                              "MAERegressionOutput")},
@@ -226,5 +228,5 @@ TABLE = {
     "Reshape": _reshape, "reshape": _reshape, "expand_dims": _reshape, "squeeze": _reshape, "Pad": _pad, "pad": _pad,
     "slice_axis": _slice_axis, "slice": _slice, "SliceChannel": _split, "stack": _stack, "Concat": _concat,
     "concat": _concat, "transpose": _transpose, "mean": _reduce("ReduceMean"), "sum": _reduce("ReduceSum"),
-    "max": _reduce("ReduceMax"),
+    "max": _reduce("ReduceMax"), "min": _reduce("ReduceMin"), "prod": _reduce("ReduceProd"), **layers_today.TABLE,
 }
