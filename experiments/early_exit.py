@@ -17,12 +17,12 @@ benchmarks/exit_cost.py and exit_promise.py. Source: Savchenko, Algorithms 1 and
 
 Evidence:
 
-    exit.speedup.lite0.frozen       1.212 ± 0.025 ratio (n = 2), AMD EPYC x 2, 4755d45+ to ce44c76+
-    exit.loss.lite0.frozen          −0.3 ± 1.1 points (n = 2), AMD EPYC x 2, 4755d45+ to ce44c76+
-    exit.speedup.mobilenet.frozen   1.1093 ± 0.0093 ratio (n = 3), AMD EPYC x 2, e7eab53 to 75c20ab
-    exit.loss.mobilenet.frozen      0.35 ± 0.27 points (n = 3), AMD EPYC x 2, e7eab53 to 75c20ab
-    exit.speedup.squeezenet.frozen  1.117 ratio (n = 1), AMD EPYC x 2, 5fba8d2
-    exit.loss.squeezenet.frozen     1.422 points (n = 1), AMD EPYC x 2, 5fba8d2
+    exit.speedup.lite0.frozen       1.300 ± 0.020 ratio (n = 3), AMD EPYC x 2, 60b3ade
+    exit.loss.lite0.frozen          −0.04 ± 0.92 points (n = 3), AMD EPYC x 2, 60b3ade
+    exit.speedup.mobilenet.frozen   1.1404 ± 0.0074 ratio (n = 3), AMD EPYC x 2, 60b3ade
+    exit.loss.mobilenet.frozen      0.52 ± 0.31 points (n = 3), AMD EPYC x 2, 60b3ade
+    exit.speedup.squeezenet.frozen  1.142 ratio (n = 1), AMD EPYC x 2, 274abf7
+    exit.loss.squeezenet.frozen     1.421 points (n = 1), AMD EPYC x 2, 274abf7
     exit.cifar10.speedup            1.341 ratio (n = 1), AMD EPYC x 2, c774201
     exit.cifar10.loss               0.3167 points (n = 1), AMD EPYC x 2, c774201
 """
