@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mxelm import data
+from mxelm import backbones, data
 from mxelm.data import Dataset
 from mxelm.data.sources import in_memory
-from mxelm.fused import Predictor
+from mxelm.fused import Predictor, fit
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +61,9 @@ LESS = {"np.arange(4000)": "np.arange(120)", "np.arange(3000)": "np.arange(80)",
         "np.arange(3000, 4000)": "np.arange(80, 120)",
         "n_queries=1000": "n_queries=20, generations=1, population=4, filters=1",
         "images=5000, validation=500": "images=40, validation=10", "gluon_loader(50,": "gluon_loader(20,",
-        "flip_and_crop), 14,": "flip_and_crop), 1,", "arange(300)": "arange(20)"}
+        "flip_and_crop), 14,": "flip_and_crop), 1,", "arange(300)": "arange(20)",
+        "budget=0.005": "budget=0.3, must_pay=False", "k=9)": "k=2)", "block4_add": "ch_concat_3a_chconcat",
+        "block15_project": "ch_concat_4a_chconcat", "efficientnet_lite0_224": "inception_small"}
 
 
 BIRDS = ["airplane", "automobile", "bird"]
@@ -87,10 +89,13 @@ def small_sets(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page, made", [("docs/knn-slicing.md", "sliced.model"),
-                                        ("docs/gunn.md", "gunn15-0000.params")])
+                                        ("docs/gunn.md", "gunn15-0000.params"),
+                                        ("docs/feature-maps.md", "train.maps")])
 def test_printed_blocks_run_on_less(page, made, workplace, small_sets, capsys):
     (workplace / "models").symlink_to(ROOT / "models")
     names = {}
+    if page == "docs/feature-maps.md":  # it begins with a trained checkpoint
+        fit(backbones.load("inception_small"), data.load("photographs"), n_neurons=16).predictor.save("model")
     for block in blocks(page):
         for printed, less in LESS.items():
             block = block.replace(printed, less)
