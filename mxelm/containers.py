@@ -150,6 +150,7 @@ def _difference(found, value):
     """What two values are; of long ones, such as digests, only where they differ."""
     if len(f"{found}{value}") < LEGIBLE:
         return f"is {found}, this run's is {value}"
-    both = isinstance(found, dict) and isinstance(value, dict)
-    keys = sorted(key for key in {*found, *value} if found.get(key) != value.get(key)) if both else ()
-    return f"differs from this run's{' in ' if keys else ''}{', '.join(keys)}"
+    if not (isinstance(found, dict) and isinstance(value, dict)):
+        return "differs from this run's"
+    keys = sorted(key for key in {*found, *value} if found.get(key) != value.get(key))
+    return "differs in " + "; ".join(f"{key}, which {_difference(found.get(key), value.get(key))}" for key in keys)
