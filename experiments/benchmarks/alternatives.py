@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from lab import in_turn, main
 from lab.measuring import forget_peak, in_a_process, memory
+from sklearn.metrics import balanced_accuracy_score
 
 from mxelm import backbones, data, fused
 from mxelm.data.pipeline import Pipeline
@@ -141,11 +142,6 @@ def measured(function):
                     "peak": memory("VmHWM") - before}
 
 
-def accuracy_per_class(answers, targets):
-    """Mean over the classes, in per cent."""
-    return float(100 * np.mean([np.mean(answers[targets == label] == label) for label in np.unique(targets)]))
-
-
 def by_mxelm(settings, seed):
     """What `mxelm fit` does."""
     learning, test = images(settings, seed)
@@ -156,8 +152,8 @@ def by_mxelm(settings, seed):
 
     done, taken = measured(work)
     answers = done.predictor.predict(test)
-    right = accuracy_per_class(np.array([done.predictor.classes.index(name) for name in answers]), test.targets)
-    return {**taken, "kept": done.state.nbytes, "accuracy_per_class": right, "learning": len(learning),
+    right = balanced_accuracy_score(test.targets, [done.predictor.classes.index(name) for name in answers])
+    return {**taken, "kept": done.state.nbytes, "accuracy_per_class": 100 * right, "learning": len(learning),
             "test": len(test), "l2": done.predictor.details["l2"], "chosen": done.predictor.details["n_neurons"],
             "images_for_a_tenth": int(np.ceil(10 * done.state.nbytes / (done.feature_bytes / len(learning))))}
 
@@ -166,7 +162,7 @@ def features(settings, seed, model, rows):
     """Features of all images by onnxruntime into a file; only the training images' are timed."""
     preprocessing = backbones.load(settings["network"]).preprocessing
     learning, test = images(settings, seed)
-    session, X, taken = None, None, None
+    session = None
 
     def of(dataset):
         pipeline = Pipeline(dataset, settings["batch"], preprocessing)
@@ -187,7 +183,7 @@ def by_scikit_learn(way, rows, seed):
     kept = np.load(rows)
     (model, parameter), taken = measured(lambda: chosen(way, kept["X"], kept["y"], seed))
     return {**taken, "parameter": parameter,
-            "accuracy_per_class": accuracy_per_class(model.predict(kept["X_test"]), kept["y_test"])}
+            "accuracy_per_class": 100 * balanced_accuracy_score(kept["y_test"], model.predict(kept["X_test"]))}
 
 
 def chosen(way, X, y, seed):
