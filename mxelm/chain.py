@@ -10,6 +10,7 @@ Each segment is bound for the exact number of rows that arrives, and reads the o
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections import OrderedDict
@@ -33,14 +34,15 @@ class Chain:
     """A Backbone split at `exits`; the last exit is the backbone's own features.
 
     exits: names of internal outputs or layers, in the order of computation. interface: "symbol" (a bound executor for
-    each number of rows) or "gluon" (a hybridized block a segment). sizes: for how many different numbers of rows a
-    segment stays bound. One run at a time; maps are valid until the next segment runs.
+    each number of rows) or "gluon" (a hybridized block a segment). memory: bytes that the executors of a segment may
+    take, as `_Bound` reckons them, before those longest unused are given up. One run at a time; maps are valid until
+    the next segment runs.
     difference: the `agreement` at one image of noise, which every chain is tried with.
     Raises InputError for exits that do not exist or are out of order, and where the difference tells of wrong fusion.
     """
 
     def __init__(self, backbone: Backbone, exits: Sequence[str], *, interface: Literal["symbol", "gluon"] = "symbol",
-                 sizes: int = 32) -> None:
+                 memory: float = 4e9) -> None:
         require_choice("interface", interface, INTERFACES)
         self.backbone = backbone
         self.interface = interface
@@ -51,7 +53,7 @@ class Chain:
         arrays, aux = ({name: array.copyto(backbone.ctx) for name, array in kind.items()}
                        for kind in backbone.feature_params())
         piece = _Bound if interface == "symbol" else _Block
-        self._pieces = [piece(segment.symbol, segment.inputs, arrays, aux, backbone.ctx, sizes)
+        self._pieces = [piece(segment.symbol, segment.inputs, arrays, aux, backbone.ctx, memory)
                         for segment in self.segments]
         self._values, self._next = {}, 0
         self.difference = self.agreement(self.noise(1))
@@ -117,7 +119,7 @@ class Chain:
         """The largest relative difference of an exit's maps to those of the whole network without fusion."""
         symbol = self.backbone.features
         heads = mx.sym.Group([*(cut(symbol, exit) for exit in self.exits[:-1]), symbol])
-        whole = _Bound(heads, ("data",), *self.backbone.feature_params(), self.backbone.ctx, 1)
+        whole = _Bound(heads, ("data",), *self.backbone.feature_params(), self.backbone.ctx, 0)
         with unfused():
             expected = whole({"data": self._fed(x)})
         return max(_relative(maps, wanted) for (_, maps), wanted in zip(self.run(x), expected))
@@ -141,23 +143,26 @@ class Chain:
 
 
 class _Bound:
-    """A segment as executors, one for each number of rows, the `sizes` last used.
+    """A segment as executors, one for each number of rows, those last used as far as `memory` lasts.
 
-    An executor reads the very arrays it is first given: the outputs of the executor before it, of the same rows.
+    An executor reads the very arrays it is first given: the outputs of the executor before it, of the same rows. Its
+    bytes are reckoned as those of all operators' outputs and weights: about twice what it takes once MXNet has fused.
     """
 
-    def __init__(self, symbol, inputs, arrays, aux, ctx, sizes):
-        self.symbol, self.inputs, self.ctx, self.sizes = symbol, inputs, ctx, sizes
+    def __init__(self, symbol, inputs, arrays, aux, ctx, memory):
+        self.symbol, self.inputs, self.ctx, self.memory = symbol, inputs, ctx, memory
         self.arrays = {name: arrays[name] for name in symbol.list_arguments() if name not in inputs}
         self.aux = {name: aux[name] for name in symbol.list_auxiliary_states()}
         self.executors = OrderedDict()  # number of rows -> executor
+        self.taken = {}  # number of rows -> bytes
 
     def __call__(self, values):
         """The outputs, a list of NDArrays that the next call with as many rows overwrites. values: name -> NDArray."""
         rows = len(values[self.inputs[0]])
         if rows not in self.executors:
             self.executors[rows] = self._bind({name: values[name] for name in self.inputs})
-            if len(self.executors) > self.sizes:
+            self.taken[rows] = self._bytes({name: values[name].shape for name in self.inputs})
+            while len(self.executors) > 1 and sum(self.taken[n] for n in self.executors) > self.memory:
                 self.executors.popitem(last=False)
         self.executors.move_to_end(rows)
         executor = self.executors[rows]
@@ -169,6 +174,10 @@ class _Bound:
     def target(self, name, rows):
         """The array that input `name` is read from for so many rows, or None."""
         return self.executors[rows].arg_dict.get(name) if rows in self.executors else None
+
+    def _bytes(self, shapes):
+        _, outputs, _ = self.symbol.get_internals().infer_shape(**shapes)
+        return 4 * sum(math.prod(shape) for shape in outputs)
 
     def _bind(self, inputs):
         try:
@@ -183,7 +192,7 @@ class _Bound:
 class _Block:
     """A segment as a hybridized gluon.SymbolBlock, fused by oneDNN at the first call where MXNet can."""
 
-    def __init__(self, symbol, inputs, arrays, aux, ctx, sizes):
+    def __init__(self, symbol, inputs, arrays, aux, ctx, memory):
         self.inputs = inputs
         self.block = mx.gluon.SymbolBlock(symbol, [mx.sym.var(name, dtype="float32") for name in inputs])
         parameters = self.block.collect_params()

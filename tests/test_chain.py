@@ -132,12 +132,22 @@ def test_who_stops_asking_has_stopped_the_network_and_none_kept_ends_it(x):
     assert seen == ["relu0_output"]
 
 
-def test_executors_are_kept_for_the_last_numbers_of_rows_only(x):
-    chain = Chain(backbone(tiny_symbol(), "flatten_output"), ["relu0"], sizes=2)
-    expected = maps_of(chain, x)[-1]
-    for rows in (1, 2, 3, 4, 5, 1, 3):
-        np.testing.assert_allclose(maps_of(chain, x[:rows])[-1], expected[:rows], rtol=1e-5, atol=1e-6)
-        assert all(len(piece.executors) <= 2 for piece in chain._pieces)
+def test_executors_are_given_up_where_their_memory_is_used_up(x):
+    network = backbone(tiny_symbol(), "flatten_output")
+    one = Chain(network, ["relu0"])
+    whole = dict(one.run(x))
+    taken = [piece.taken[len(x)] for piece in one._pieces]
+    chain = Chain(network, ["relu0"], memory=max(taken))
+    for rows in (1, 2, 3, 4, 2):
+        found = dict(chain.run(x[:rows]))
+        assert [list(piece.executors)[-1] for piece in chain._pieces] == [rows, rows]
+        assert all(sum(piece.taken[n] for n in piece.executors) <= max(taken) for piece in chain._pieces)
+        for exit, maps in found.items():
+            np.testing.assert_allclose(maps.asnumpy(), whole[exit].asnumpy()[:rows], rtol=1e-5, atol=1e-6)
+    tight = Chain(network, ["relu0"], memory=0)
+    for rows in (2, 3):
+        list(tight.run(x[:rows]))
+        assert all(list(piece.executors) == [rows] for piece in tight._pieces)
 
 
 def test_the_callers_images_and_parameters_are_not_written_into(x):
