@@ -21,8 +21,8 @@ Evidence:
     exit.loss.lite0.frozen          −0.04 ± 0.92 points (n = 3), AMD EPYC x 2, 60b3ade
     exit.speedup.mobilenet.frozen   1.1404 ± 0.0074 ratio (n = 3), AMD EPYC x 2, 60b3ade
     exit.loss.mobilenet.frozen      0.52 ± 0.31 points (n = 3), AMD EPYC x 2, 60b3ade
-    exit.speedup.squeezenet.frozen  1.142 ratio (n = 1), AMD EPYC x 2, 274abf7
-    exit.loss.squeezenet.frozen     1.421 points (n = 1), AMD EPYC x 2, 274abf7
+    exit.speedup.squeezenet.frozen  1.135 ± 0.014 ratio (n = 3), AMD EPYC x 2, 274abf7 to 5792067
+    exit.loss.squeezenet.frozen     0.60 ± 0.72 points (n = 3), AMD EPYC x 2, 274abf7 to 5792067
     exit.cifar10.speedup            1.341 ratio (n = 1), AMD EPYC x 2, c774201
     exit.cifar10.loss               0.3167 points (n = 1), AMD EPYC x 2, c774201
 """
