@@ -4,12 +4,14 @@
     python experiments/benchmarks/exit_cost.py speed      a chain nobody leaves over the whole network; dropping rows
     python experiments/benchmarks/exit_cost.py ms         milliseconds an image of the lines of the lesson's tables
     python experiments/benchmarks/exit_cost.py curves     the picture: accuracy against time, Caltech-101, by network
+    python experiments/benchmarks/exit_cost.py counts     parameters of the zoo's networks that Keras's table has too
 
 `cut` builds what can be built offline, at random weights, and compares the chain with the whole network bound without
 fusion, once fused and once not. `speed` and `ms` run all in turn, A B A B ..., and compare medians of CPU-seconds
 (set OMP_NUM_THREADS=1: a busy machine then changes little); `ms` and `curves` need the cascades that seed 0 of
 experiments/early_exit.py has left in the same --work.
 """
+import math
 import re
 import sys
 import time
@@ -32,7 +34,7 @@ from mxelm.early_exit.placement import curve
 from mxelm.early_exit.rules import Judged, decide
 from mxelm.errors import MxelmError
 from mxelm.preprocessing import Preprocessing
-from mxelm.reporting import plots, results
+from mxelm.reporting import plots, results, tables
 from mxelm.runtime import gluoncv, mx
 from mxelm.runtime import seed as seed_mxnet
 
@@ -49,13 +51,21 @@ RUNS = {
               "leaving": 0.4},  # share of the rows at each exit
     "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 32, "rounds": 2},
     "curves": {"networks": ["lite0", "mobilenet", "squeezenet"]},
+    "counts": {"networks": {  # Keras's name -> GluonCV's
+        "Xception": "xception", "VGG16": "vgg16", "VGG19": "vgg19", "ResNet50": "resnet50_v1",
+        "ResNet101": "resnet101_v1", "ResNet152": "resnet152_v1", "ResNet50V2": "resnet50_v2",
+        "ResNet101V2": "resnet101_v2", "ResNet152V2": "resnet152_v2", "InceptionV3": "inceptionv3",
+        "MobileNet": "mobilenet1.0", "MobileNetV2": "mobilenetv2_1.0", "DenseNet121": "densenet121",
+        "DenseNet169": "densenet169", "DenseNet201": "densenet201", "NASNetMobile": "nasnet_4_1056",
+        "NASNetLarge": "nasnet_6_4032"}},
 }
 SHORT = {"resnet18_v1": "resnet18", "mobilenet_v1_0.75_224": "mobilenet", "efficientnet_lite0_224": "lite0"}
 
 
 def one_seed(run, settings, seed, lab):
     """The figures of one run."""
-    return {"cut": cut_everywhere, "speed": speed, "ms": milliseconds, "curves": curves}[run](settings, seed, lab)
+    made = {"cut": cut_everywhere, "speed": speed, "ms": milliseconds, "curves": curves, "counts": counts}
+    return made[run](settings, seed, lab)
 
 
 def cut_everywhere(settings, seed, lab):
@@ -209,10 +219,29 @@ def curves(settings, seed, lab):
     return found
 
 
+def counts(settings, seed, lab):
+    """Parameters by Keras's name, running statistics among them, as Keras counts."""
+    found = {}
+    for name, ours in tqdm(settings["networks"].items()):
+        outputs = gluoncv.model_zoo.get_model(ours, pretrained=False)(mx.sym.var("data"))
+        symbol = outputs[0] if isinstance(outputs, (list, tuple)) else outputs  # the others are for training
+        size = 299 if ours in ("xception", "inceptionv3") else 331 if ours == "nasnet_6_4032" else 224
+        shapes, _, running = symbol.infer_shape(data=(1, 3, size, size))
+        found[name] = sum(map(math.prod, [*shapes, *running])) - 3 * size ** 2
+    return found
+
+
 def rows(run, settings, seeds, lab):
     """Rows of the kept seeds; the picture has none."""
-    made = {"cut": cut_rows, "speed": speed_rows, "ms": ms_rows}
+    made = {"cut": cut_rows, "speed": speed_rows, "ms": ms_rows, "counts": counts_rows}
     return made[run](settings, seeds, lab) if run in made else []
+
+
+def counts_rows(settings, seeds, lab):
+    return [tables.explained(results.over_seeds(f"exit.keras.{name}.params", [count], "parameters", "none",
+                                                conditions={"network": settings["networks"][name]}),
+                             "the zoo's network of that name is built with other details")
+            for name, count in seeds[0].figures.items()]
 
 
 def cut_rows(settings, seeds, lab):

@@ -71,7 +71,9 @@ def size_of(name):
 
 def rows(run, settings, seeds, lab):
     if run == "sizes":
-        return [row for name, size in seeds[0].figures.items() for row in size_rows(name, size)]
+        sizes = seeds[0].figures
+        return [*(row for name, size in sizes.items() for row in size_rows(name, size)),
+                *(smaller_row(name, sizes[name]["parameters"], sizes["knn"]["parameters"]) for name in ("128", "64"))]
     conditions = {**settings, "training_accuracy": 100 * np.mean([seed["training_accuracy"] for seed in seeds]),
                   "what": "the first images of each file; test accuracy after the last epoch; training_accuracy is the "
                           "last epoch's, in per cent"}
@@ -79,6 +81,12 @@ def rows(run, settings, seeds, lab):
     return [tables.explained(results.over_seeds(
         f"knn.accuracy.{run}", 100 * np.array([seed["accuracy"] for seed in seeds]), "%", "higher",
         seconds=sum(seed["seconds"] for seed in seeds), conditions=conditions), DIFFERS)]
+
+
+def smaller_row(name, count, ours):
+    """How many times fewer parameters the k-NN's network has, whose references are not counted."""
+    return tables.explained(results.over_seeds(f"knn.smaller.{name}", [count / ours], "ratio", "none"),
+                            f"{count:,} parameters over {ours:,}")
 
 
 def size_rows(name, size):

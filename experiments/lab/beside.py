@@ -1,7 +1,7 @@
 """One set beside another: runs with the same seeds, classifiers that were judged on the same test images."""
 import numpy as np
 
-from mxelm.reporting.statistics import mcnemar
+from mxelm.reporting.statistics import discordant, mcnemar
 
 
 def pairs(seeds, others):
@@ -15,5 +15,13 @@ def p_value(one, other, part=slice(None)):
 
     one, other: dicts of "test_images", a number, and "wrong", positions of those that were classified wrongly.
     """
-    rights = [~np.isin(np.arange(found["test_images"]), found["wrong"])[part] for found in (one, other)]
-    return mcnemar(*rights)
+    return mcnemar(*_rights(one, other, part))
+
+
+def only_one_right(one, other, part=slice(None)):
+    """On how many images of `part` only the one, and only the other is right: what the test goes by."""
+    return discordant(*_rights(one, other, part))
+
+
+def _rights(one, other, part):
+    return [~np.isin(np.arange(found["test_images"]), found["wrong"])[part] for found in (one, other)]

@@ -1,7 +1,7 @@
 """Rows of searches for kernels (paper 2) from their seeds, and McNemar's tests beside each."""
 import numpy as np
 
-from lab.beside import p_value
+from lab.beside import only_one_right, p_value
 from mxelm.reporting import results, tables
 from mxelm.reporting.statistics import spread
 
@@ -38,7 +38,7 @@ def evolved(ids, settings, seeds, many, others):
                  for name in ("start", "evolved")}
         conditions[cut] = {f"{name}_{what}": call(values) for name, values in found.items()
                            for what, call in (("mean", np.mean), ("std", spread))}
-        conditions[cut]["mcnemar_p"] = tests(seeds, many, cut, others)
+        conditions[cut].update(tests(seeds, many, cut, others))
     refused = sum(not any(one["accepted"] for one in seed["rounds"]) for seed in seeds if seed["rounds"])
     refusal = refused and (f"the validation images refused what {refused} of {len(seeds)} searches found: there the "
                            "kernels are those that the search started from")
@@ -49,8 +49,11 @@ def evolved(ids, settings, seeds, many, others):
 
 
 def tests(seeds, many, cut, others):
-    """{against what: [p of each seed]}: the start, other searches that are kept, and what old seeds tell of others."""
-    found = {}
+    """McNemar's p, {against what: [of each seed]}, and the counts behind it: [only here right, only there right].
+
+    Against the start, other searches that are kept, and what old seeds, which have no counts, tell of others.
+    """
+    found, counts = {}, {}
     for seed in seeds:
         mine = seed[f"evolved.{many}"]
         for name, p in mine.get("mcnemar_p", {}).get(cut, {}).items():
@@ -61,4 +64,5 @@ def tests(seeds, many, cut, others):
                 theirs = other[f"{'start' if name == 'start' else 'evolved'}.{many}"]
                 if "wrong" in theirs:
                     found.setdefault(name, []).append(p_value(mine, theirs, CUTS[cut]))
-    return found
+                    counts.setdefault(name, []).append(only_one_right(mine, theirs, CUTS[cut]))
+    return {"mcnemar_p": found, **({"mcnemar_counts": counts} if counts else {})}

@@ -74,13 +74,13 @@ def decode(content: bytes, name: str | os.PathLike) -> np.ndarray:
     soundfile, librosa = _libraries()
     size = int.from_bytes(content[4:8], "little")
     if len(content) > 8 and content[:4] == b"RIFF" and size != 0xFFFFFFFF and size + 8 > len(content) + 1:
-        raise FileError(f"{name} ends after {len(content)} of {size + 8} bytes: restore it, or use --skip-bad")
+        raise FileError(f"{name} ends after {len(content)} of {size + 8} bytes: restore it or remove it")
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (RuntimeError, TypeError, ValueError):  # libsndfile's own, for anything that is no sound
-        raise FileError(f"{name} is not a WAV file: remove it, or use --skip-bad") from None
+        raise FileError(f"{name} is not a WAV file: remove it") from None
     if not samples.size or not np.isfinite(samples).all():
-        raise FileError(f"{name} holds {'NaN' if samples.size else 'no sound'}: remove it, or use --skip-bad")
+        raise FileError(f"{name} holds {'NaN' if samples.size else 'no sound'}: remove it")
     samples = samples.mean(axis=1)
     return samples if rate == RATE else librosa.resample(samples, orig_sr=rate, target_sr=RATE)
 

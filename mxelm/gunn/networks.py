@@ -23,7 +23,7 @@ from mxelm.runtime import seed as seed_mxnet
 if TYPE_CHECKING:
     from mxelm.preprocessing import Preprocessing
 
-HEADS = ("printed", "plain")
+HEADS = ("as-published", "plain")
 LAYERS = {"step-by-step": Gunn2D, "fast": FastGunn2D, "sunn": Sunn2D}
 ORIGINAL_LAYERS = {"step-by-step": OriginalGunn, "fast": FastOriginalGunn, "sunn": OriginalSunn}
 HE_NORMAL = {"factor_type": "out", "slope": 0}  # fan-out, as Torch's residual networks are
@@ -88,11 +88,11 @@ def save(network: mx.gluon.HybridBlock, prefix: str | os.PathLike, preprocessing
     save_block(network, prefix, preprocessing, classes, features="flatten_output", **source)
 
 
-def gunn15(classes: int, *, head: Literal["printed", "plain"] = "printed",
+def gunn15(classes: int, *, head: Literal["as-published", "plain"] = "as-published",
            layer: Literal["step-by-step", "fast", "sunn"] = "fast", momentum: float = 0.99, seed: int = 0) -> Network:
     """The report's GUNN-15 for 32x32 images, initialised from `seed`; 775,334 parameters for 3 classes.
 
-    head: "printed" (softmax between the dense layers, as in the report's code) or "plain" (ReLU there).
+    head: "as-published" (softmax between the dense layers, as in the report's code) or "plain" (ReLU there).
     layer: "step-by-step", "fast" (the same function) or "sunn" (the control). momentum: of BatchNorm's running
     statistics; with Keras's 0.99 they are still 37 % initial values after 100 steps.
     Raises InputError for other words, fewer than two classes and a momentum outside 0..1. Source:
@@ -101,7 +101,8 @@ def gunn15(classes: int, *, head: Literal["printed", "plain"] = "printed",
     _check(classes, layer, head)
     if not 0 <= momentum < 1:
         raise InputError(f"momentum is a share from 0 to less than 1, got {momentum}")
-    dense = SoftmaxDense if head == "printed" else lambda units, prefix: mx.gluon.nn.Dense(units, "relu", prefix=prefix)
+    dense = SoftmaxDense if head == "as-published" else lambda units, prefix: mx.gluon.nn.Dense(
+        units, "relu", prefix=prefix)
     gunn, conv = LAYERS[layer], _Convolutions(use_bias=True, momentum=momentum, epsilon=1e-3)
     blocks = [
         *conv(64, 3), *conv(240, 1), ("gunn2d", gunn(240, prefix="gunn2d_")),

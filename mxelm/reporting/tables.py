@@ -36,7 +36,7 @@ SECTIONS = (  # title, first parts of the ids
     ("Paper 5: feature-map similarity and training on feature maps (Anand)", ("maps",)),
     ("Models and weights", ("models", "weights")),
 )
-EXACT = ("parameters", "bytes")  # units of figures that no seed changes
+EXACT = ("parameters", "bytes", "layers")  # units of figures that no seed changes
 COLUMNS = ("id", "paper", "ours", "difference", "status", "reason and remarks", "command")
 STATUSES = ("reproduced", "consistent with", "exceeds", "differs", "not comparable", "cannot be had", "measured",
             "not measured yet")

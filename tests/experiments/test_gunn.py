@@ -70,7 +70,7 @@ def test_a_control_says_what_the_gradual_run_gains(small):
 def test_what_the_softmax_and_lagging_statistics_cost():
     import gunn_report
     lab = SimpleNamespace(kept=lambda run: [seed_of(run, 0, 0.4)])
-    row, = gunn_report.rows("printed_plain", gunn_report.RUNS["printed_plain"], [seed_of("", 0, 0.7)], lab)
+    row, = gunn_report.rows("report_plain", gunn_report.RUNS["report_plain"], [seed_of("", 0, 0.7)], lab)
     assert row["value"] == pytest.approx(30) and row["conditions"]["plain"] == [0.7]
     assert row["conditions"]["reason"] == "8 of 50 epochs: what there was time for"
     row, = gunn_report.rows("batchnorm", gunn_report.RUNS["batchnorm"], [seed_of("", 0, 0.7)], lab)
@@ -99,6 +99,13 @@ def test_images_grow_and_the_last_epoch_sees_them_whole(epochs, sizes):
         assert {x.shape for x, _ in batches} == {(10, 3, size, size)}
         order = np.random.default_rng([1, epoch]).permutation(20)  # that of whole images
         np.testing.assert_array_equal(np.concatenate([y.asnumpy() for _, y in batches]), loader.targets[order])
+
+
+def test_gradual_updates_by_the_original_multiply_no_more_than_their_control(script, capsys):
+    script("gunn_report", "params", "--quick")
+    out = capsys.readouterr().out
+    assert "quick.gunn.cost_over_sunn.original 1 ratio" in " ".join(out.split())
+    assert "quick.gunn.output_shapes 26 layers" in " ".join(out.split())
 
 
 @pytest.mark.slow

@@ -69,6 +69,10 @@ def test_rows_of_a_search(lesson):
     assert row["n"] == 2 and row["value"] == pytest.approx(row["conditions"]["test9000"]["evolved_mean"])
     told = row["conditions"]["test9000"]["mcnemar_p"]
     assert len(told["start"]) == 2 and len(told["search"]) == 1 and max(told["start"]) < 1e-6  # seed 1 of it is missing
+    counts = row["conditions"]["test9000"]["mcnemar_counts"]["start"]
+    assert len(counts) == 2 and np.diff(counts) == pytest.approx(  # what the evolved ones gain
+        -9000 * (np.array([seed_of(n, 0.9)["evolved.4000"]["accuracy"]["test9000"] -
+                           seed_of(n, 0.9)["start.4000"]["accuracy"]["test9000"] for n in (0, 1)])[:, None]))
     assert "training images only" in rows["knn.cma.4000.test1000"]["conditions"]["reason"]  # 90 where 97.5 is printed
     on_test, = lesson.rows("pso_on_test", {**lesson.ON_TEST, "method": "pso"}, [seed_of(0, 0.9)], lab)
     assert on_test["id"] == "knn.pso.fitness_on_test.4000"

@@ -144,7 +144,7 @@ def test_a_network_is_a_function_of_its_seed(build):
 def test_ways_to_compute_begin_with_the_same_values(report, original):
     """So that runs that differ in layer, head or momentum are pairs."""
     others = [gunn15(3, head=head, layer=layer, momentum=momentum) for head, layer, momentum in (
-        ("plain", "fast", 0.99), ("printed", "step-by-step", 0.9), ("printed", "sunn", 0.99))]
+        ("plain", "fast", 0.99), ("as-published", "step-by-step", 0.9), ("as-published", "sunn", 0.99))]
     assert all(same(network, report) for network in others)
     assert all(same(original_gunn15(10, layer=layer), original) for layer in ("step-by-step", "sunn"))
 
@@ -180,7 +180,7 @@ def softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("head, activation", [("plain", relu), ("printed", softmax)])
+@pytest.mark.parametrize("head, activation", [("plain", relu), ("as-published", softmax)])
 def test_heads(head, activation):
     network = gunn15(3, head=head)
     features = np.random.default_rng(0).normal(0, 1, (2, 360)).astype(np.float32)
@@ -219,7 +219,7 @@ def test_batch_normalisation(build, momentum, epsilon):
     (lambda: gunn15(2.5), "classes must be a whole number of at least 2, got 2.5"),
     (lambda: original_gunn15("3"), "classes must be a whole number of at least 2, got '3'"),
     (lambda: gunn15(3, seed=-1), "seed must be a whole number from 0 to 4294967295, got -1"),
-    (lambda: gunn15(3, head="softmax"), "head 'softmax' is not known: use printed or plain"),
+    (lambda: gunn15(3, head="softmax"), "head 'softmax' is not known: use as-published or plain"),
     (lambda: gunn15(3, layer="slow"), "layer 'slow' is not known: use step-by-step, fast or sunn"),
     (lambda: gunn15(3, momentum=2), "a share from 0 to less than 1, got 2"),
     (lambda: original_gunn15(3, layer="slow"), "layer 'slow' is not known"),
@@ -309,7 +309,7 @@ def test_a_checkpoint_is_the_network_to_all_that_reads_one(tmp_path, build):
         if isinstance(child, networks.Flatten):
             break
     agrees(features.extract(x.asnumpy()), before.asnumpy())
-    assert np.ptp(before.asnumpy(), axis=0).max() > 0.01  # the two images differ; with a printed head not their scores
+    assert np.ptp(before.asnumpy(), axis=0).max() > 0.01  # the two images differ; with the published head not their scores
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mxelm.errors import InputError
-from mxelm.reporting.statistics import mcnemar
+from mxelm.reporting.statistics import discordant, mcnemar
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5), st.integers(0, 5))
@@ -16,6 +16,7 @@ def test_twice_the_smaller_tail(only_a, only_b, both, none):
     b = np.repeat([False, True, True, False], [only_a, only_b, both, none])
     n, fewer = only_a + only_b, min(only_a, only_b)
     tail = sum(comb(n, i) for i in range(fewer + 1)) / 2 ** n
+    assert discordant(a, b) == (only_a, only_b)
     assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(min(1, 2 * tail))
 
 
