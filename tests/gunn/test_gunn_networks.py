@@ -309,7 +309,7 @@ def test_a_checkpoint_is_the_network_to_all_that_reads_one(tmp_path, build):
         if isinstance(child, networks.Flatten):
             break
     agrees(features.extract(x.asnumpy()), before.asnumpy())
-    assert np.ptp(before.asnumpy(), axis=0).max() > 0.01  # the two images differ; with the published head not their scores
+    assert np.ptp(before.asnumpy(), axis=0).max() > 0.01  # the images differ; with the published head not their scores
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path):
