@@ -24,9 +24,9 @@ from mxelm.runtime import mx
 RUNS = {
     "agreement": {"backbone": "efficientnet_lite0_224", "n_neurons": 1024, "per_class": 20, "l2": 1.0, "batch": 32},
     "terabytes": {},
-    "syrk": {"n_neurons": 4096, "rows": 32, "repeats": 15},
+    "syrk": {"shapes": [[32, 4096], [128, 4096], [512, 4096], [32, 512], [128, 512], [512, 512]], "repeats": 15},
 }
-QUICK = {"backbone": "inception_small", "n_neurons": 128, "repeats": 2}
+QUICK = {"backbone": "inception_small", "n_neurons": 128, "repeats": 2, "shapes": [[32, 128]]}
 
 
 def one_seed(run, settings, seed, lab):
@@ -66,10 +66,14 @@ def terabytes():
 
 
 def syrk_and_dot(settings):
-    """Median seconds of MXNet's linalg_syrk and of its dot on H (rows, n_neurons), in turn."""
-    H = mx.nd.random.normal(shape=(settings["rows"], settings["n_neurons"]))
-    return in_turn({"syrk": lambda: mx.nd.linalg.syrk(H, transpose=True).wait_to_read(),
-                    "dot": lambda: mx.nd.dot(H, H, transpose_a=True).wait_to_read()}, settings["repeats"])
+    """Median seconds of MXNet's linalg_syrk and of its dot on H (rows, n_neurons), in turn, by shape."""
+    found = {}
+    for shape in settings["shapes"]:
+        H = mx.nd.random.normal(shape=tuple(shape))
+        found["{}x{}".format(*shape)] = in_turn({
+            "syrk": lambda H=H: mx.nd.linalg.syrk(H, transpose=True).wait_to_read(),
+            "dot": lambda H=H: mx.nd.dot(H, H, transpose_a=True).wait_to_read()}, settings["repeats"])
+    return found
 
 
 def rows(run, settings, seeds, lab):
@@ -82,11 +86,13 @@ def rows(run, settings, seeds, lab):
     if run == "terabytes":
         return [results.over_seeds(f"fused.terabyte_images.{which}", [1e12 / (4 * np.prod(told["shape"]))], "images",
                                    "none", conditions=told) for which, told in seeds[-1].figures.items()]
+    first = "{}x{}".format(*settings["shapes"][0])
     return [results.over_seeds(
-        "fused.syrk_over_dot", [seed["syrk"] / seed["dot"] for seed in seeds], "ratio", "lower", conditions={
-            **settings, **{f"{name}_seconds": value for name, value in seeds[-1].figures.items()},
+        "fused.syrk_over_dot" + ("" if shape == first else f".{shape}"),
+        [seed[shape]["syrk"] / seed[shape]["dot"] for seed in seeds], "ratio", "lower", conditions={
+            "shape": shape, "seconds": [seed[shape] for seed in seeds],
             "reason": "MXNet 1.9.1 mirrors the computed triangle by a naive loop, which costs more than the half "
-                      "product that it saves; BLAS in place does save it"})]
+                      "product saves where rows are few; BLAS in place does save it"}) for shape in seeds[0].figures]
 
 
 if __name__ == "__main__":
