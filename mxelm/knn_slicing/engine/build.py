@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from mxelm.errors import InputError
@@ -76,11 +77,17 @@ def build(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, n_b
 
     images: uint8 (n, 28, 28) training images, bright on black. labels: integers (n,), numbers of `classes` (list of
     str). Everything, the choice of kernels included, comes from these images. plan: Plan, chosen by n_bytes.
-    Raises InputError for images, labels or sizes that do not fit.
+    A seed gives the same bytes whatever OMP_NUM_THREADS says: k-means and BLAS, whose sums depend on the number of
+    threads, have one. Raises InputError for images, labels or sizes that do not fit.
     """
     images, labels = checked(images), _checked_labels(images, labels, classes)
     plan = plan or plan_for(n_bytes)
     per_class = prototypes_per_class(n_bytes, plan, classes)
+    with threadpool_limits(1):
+        return _built(images, labels, classes, plan, per_class, seed, progress)
+
+
+def _built(images, labels, classes, plan, per_class, seed, progress):
     upright = deskew(images)
     conv1, conv2 = _banks(upright, plan, seed)
     source = _Source(upright, labels, conv1, conv2, np.random.default_rng([seed, 1]), plan.strength)

@@ -3,6 +3,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from mxelm.errors import InputError
 from mxelm.knn_slicing import banks
@@ -53,6 +54,13 @@ def test_a_seed_repeats_to_the_byte(engine, tmp_path):
         build.build(*signs(300, 0), CLASSES, n_bytes=2000, seed=seed, plan=SMALL).save(tmp_path / f"{seed}")
     engine.save(tmp_path / "first")
     assert (tmp_path / "0").read_bytes() == (tmp_path / "first").read_bytes() != (tmp_path / "1").read_bytes()
+
+
+def test_a_seed_gives_the_same_bytes_with_any_number_of_threads(tmp_path):
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            build.build(*signs(300, 0), CLASSES, n_bytes=2000, plan=SMALL).save(tmp_path / f"{threads}")
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
 @pytest.mark.parametrize("n_bytes", [30_000, 75_264, 75_265, 100_000, 499_999, 500_000, 4_500_000])
