@@ -5,6 +5,7 @@ scorer was trained on: take held-out rows, or cross-validated scores.
 """
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -49,6 +50,20 @@ def threshold(scores: np.ndarray, wrong: np.ndarray, budget: float, *,
         return np.inf
     falling = np.sort(scores[wrong])[::-1]
     return float(falling[place - 1]) if place <= len(falling) else -np.inf
+
+
+def fewest_rows(budget: float, *, rule: Literal["paper", "conformal", "pac"] = "conformal",
+                confidence: float = 0.9) -> int:
+    """How many rows `threshold` needs, so that anything can be accepted within the budget.
+
+    >>> fewest_rows(0.005), fewest_rows(0.005, rule="pac")
+    (199, 460)
+    """
+    _require_fraction("budget", budget)
+    require_choice("rule", rule, RULES)
+    if rule == "pac":
+        return math.ceil(math.log(1 - confidence) / math.log1p(-budget))
+    return math.ceil(1 / budget - _SLACK) - (rule == "conformal")
 
 
 def budgets(alpha: float, n_exits: int, *, weights: Literal["paper", "total", "equal"] = "paper") -> np.ndarray:

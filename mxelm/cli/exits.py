@@ -16,16 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit.add_argument("--exits", default="auto", help="layers, with commas between, in order; auto: placed by cost")
     fit.add_argument("--classifier", choices=("svm", "lr", "ridge"), default="svm", help="at each exit")
     fit.add_argument("--rule", choices=("paper", "conformal", "pac", "risk"), default="risk", help="of the thresholds")
-    fit.add_argument("--alpha", type=options.above_zero, default=0.05, help="false acceptance rate, but for risk")
-    fit.add_argument("--max-loss", type=options.above_zero, default=0.5, metavar="POINTS",
-                     help="accuracy that may be lost against the whole network, in points")
+    fit.add_argument("--alpha", type=options.above_zero, help="false acceptance rate of all rules but risk (0.05)")
+    fit.add_argument("--max-loss", type=options.above_zero, metavar="POINTS",
+                     help="accuracy that may be lost against the whole network, in points, by the rule risk and where "
+                          "exits are placed (0.5)")
     fit.add_argument("--certainty", type=options.above_zero, default=0.9, help="of what pac and risk promise")
     fit.add_argument("--seed", type=options.seed, default=0, help="of splits and folds")
     fit.add_argument("--out", required=True, metavar="CASCADE", help="the folder to write")
     predict = action("predict", "what images show, and at which exit that was sure")
     predict.add_argument("cascade", metavar="CASCADE")
     predict.add_argument("images", metavar="IMAGE", nargs="+")
-    curve = action("curve", "accuracy against time on labelled images: a CSV file and a picture")
+    curve = action("curve", "accuracy against time on labelled images: a CSV file and a picture; half of the images "
+                            "lays out the thresholds, the other half is scored")
     curve.add_argument("cascade", metavar="CASCADE")
     options.add_data(curve)
     curve.add_argument("--out", default="curve", metavar="PREFIX", help="of PREFIX.csv and PREFIX.png")
@@ -49,10 +51,15 @@ def _costs(args):
 def _fit(args):
     from mxelm import early_exit
     from mxelm.errors import InputError
-    if args.max_loss >= 100:
+    early_exit.require_place(args.out)
+    if (args.max_loss or 0) >= 100:
         raise InputError(f"--max-loss is in points of accuracy and below 100, got {args.max_loss:g}")
-    recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha, args.max_loss / 100, args.certainty,
-                               seed=args.seed)
+    if args.alpha and args.rule == "risk":
+        raise InputError("--alpha is of the other rules: risk goes by --max-loss")
+    if args.max_loss and args.rule != "risk" and args.exits != "auto":
+        raise InputError(f"--max-loss is of the rule risk and of exits that are placed: {args.rule} goes by --alpha")
+    recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha or 0.05, (args.max_loss or 0.5) / 100,
+                               args.certainty, seed=args.seed)
     exits = args.exits if args.exits == "auto" else args.exits.split(",")
     dataset = options.load_data(args)
     cascade = early_exit.fit(options.load_backbone(args, dataset), dataset, exits, recipe=recipe,
@@ -65,24 +72,26 @@ def _fit(args):
 
 def _predict(args):
     from mxelm import early_exit
-    from mxelm.data import Dataset
-    from mxelm.data.sources import FileSource
     cascade = early_exit.load(args.cascade)
-    images = Dataset(FileSource("", args.images), [0] * len(args.images), ["unknown"], "images")
+    images, failed = options.readable(args.images)
     found = cascade.answers(images.module_iter(32, cascade.chain.backbone.preprocessing, labels=False))
     return {"predictions": {path: {"class": cascade.classes[label], "exit": cascade.chain.exits[exit],
                                    "confidence": float(sure)}
-                            for path, label, exit, sure in zip(args.images, found.labels, found.exits,
-                                                               found.confidences)}}
+                            for path, label, exit, sure in zip(images.ids, found.labels, found.exits,
+                                                               found.confidences)},
+            "confidence": cascade.confidence, "failed": failed, "exit_code": 1 if failed else 0}
 
 
 def _curve(args):
-    """Half of the images lays out the path of thresholds, the other half is scored."""
+    import csv
+    import io
+
     import numpy as np
 
     from mxelm import early_exit
     from mxelm.early_exit.fitting import seconds_of
     from mxelm.early_exit.placement import curve
+    from mxelm.early_exit.rules import path
     from mxelm.errors import InputError
     from mxelm.files import write_text
     from mxelm.reporting.plots import curves
@@ -92,9 +101,14 @@ def _curve(args):
     judged = cascade.judged(images, skip_bad=args.skip_bad, progress=options.progress(args))
     rows = np.random.default_rng(0).permutation(len(judged.y))
     half = len(rows) // 2
-    seconds, accuracies = curve(judged.take(rows[:half]), judged.take(rows[half:]), seconds_of(cascade.chain))
-    lines = "".join(f"{1000 * s:.6g},{a:.6g}\n" for s, a in zip(seconds, accuracies))
-    write_text(f"{args.out}.csv", f"milliseconds,accuracy\n{lines}")
+    known, scored, up_to = judged.take(rows[:half]), judged.take(rows[half:]), seconds_of(cascade.chain)
+    seconds, accuracies = curve(known, scored, up_to)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["milliseconds", "accuracy", *(f"threshold at {exit}" for exit in cascade.chain.exits[:-1])])
+    lines.writerows([f"{1000 * s:.6g}", f"{a:.6g}", *(f"{one:.6g}" for one in t[:-1])]
+                    for s, a, t in zip(seconds, accuracies, path(known, up_to, net=True)))
+    write_text(f"{args.out}.csv", text.getvalue())
     curves(f"{args.out}.png", {cascade.chain.backbone.name: (1000 * seconds, 100 * accuracies)},
            xlabel="mean time an image (ms)", ylabel="accuracy (%)")
     return {"csv": f"{args.out}.csv", "picture": f"{args.out}.png", "points": len(seconds), "images": len(rows) - half}
@@ -106,8 +120,11 @@ def show(result: dict) -> None:
         for entry in result["layers"]:
             print(f"  {entry['share']:6.1%}  {entry['features']:5d} features  {entry['layer']}")
     elif "predictions" in result:
+        options.show_failed(result)
         for path, found in result["predictions"].items():
-            print(f"{found['class']}  ({found['confidence']:.3g} at {found['exit']})  {path}")
+            print(f"{path}: {found['class']} ({found['confidence']:.3g} at {found['exit']})")
+        what = "best score less the second best" if result["confidence"] == "margin" else "best score"
+        print(f"({what} of the classifier at that exit: what its threshold is compared with, no probability)")
     elif "csv" in result:
         print(f"wrote {result['csv']} and {result['picture']}: {result['points']} points on {result['images']} images")
     else:

@@ -125,15 +125,14 @@ def _fit(args):
 
 def _predict(args):
     from mxelm import feature_maps
-    from mxelm.data import Dataset
-    from mxelm.data.sources import FileSource
     model = feature_maps.MatchingClassifier.load(args.model)
-    decided = model.decide(Dataset(FileSource("", args.images), [0] * len(args.images), ["unknown"], "images"))
+    images, failed = options.readable(args.images)
+    decided = model.decide(images)
     layers = [*model.chain_.exits[:-1], None]  # -1 is the network itself
-    return {"predictions": {
+    return {"failed": failed, "exit_code": 1 if failed else 0, "predictions": {
         path: {"class": str(model.classes_[label]), "matched_at": layers[m],
                "like": model.cache_.ids[n] if n >= 0 else None, "distance": float(D) if n >= 0 else None}
-        for path, label, m, n, D in zip(args.images, decided.labels, decided.layer, decided.neighbour,
+        for path, label, m, n, D in zip(images.ids, decided.labels, decided.layer, decided.neighbour,
                                         decided.distance)}}
 
 
@@ -216,6 +215,7 @@ def show(result: dict) -> None:
         print(f"{result['model']}: {result['cached']:,} cached images, {result['hit_rate']:.1%} hits, "
               f"{1e3 * result['skipped']:.4f} ms skipped a hit, {1e3 * result['search']:.4f} ms of search an image, "
               f"{result['speedup']:.2f}x as fast as the network alone")
+    options.show_failed(result)
     for path, one in result.get("predictions", {}).items():
         why = f"as {one['like']} at {one['matched_at']}, D = {one['distance']:.2g}" if one["like"] else "by the network"
         print(f"{path}: {one['class']} ({why})")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxelm.errors import InputError
+from mxelm.errors import InputError, MxelmError
 
 if TYPE_CHECKING:
     from mxelm.backbones.backbone import Backbone
@@ -168,6 +168,29 @@ def load_state(path: str | os.PathLike) -> ELMState:
         log.warning("%s holds %d of %d images: the rest comes with `mxelm accumulate --resume`", path,
                     state.progress["done"], state.progress["of"])
     return state
+
+
+def readable(paths: Sequence[str]) -> tuple[Dataset, dict[str, str]]:
+    """A Dataset of the image files that can be read, and {path: reason} of the others.
+
+    Raises the first reason where none can be read.
+    """
+    from mxelm.data.given import without_targets
+    images, failed = without_targets(paths), {}
+    for i, path in enumerate(images.ids):
+        try:
+            images.image(i)
+        except MxelmError as error:
+            failed[path] = str(error)
+            if len(failed) == len(images):
+                raise
+    return images.take([i for i, path in enumerate(images.ids) if path not in failed]), failed
+
+
+def show_failed(result: dict) -> None:
+    """Say on stderr which images could not be read."""
+    for reason in result.get("failed", {}).values():
+        print(f"mxelm: {reason}", file=sys.stderr)
 
 
 def require_out(*files: str | os.PathLike) -> None:

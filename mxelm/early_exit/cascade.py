@@ -1,6 +1,7 @@
 """A cascade: a chain with a classifier and a threshold at each exit; images leave as soon as one is sure."""
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mxelm.chain import Chain
     from mxelm.data import Dataset
     from mxelm.runtime import mx
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,15 @@ class Cascade:
     def judged(self, dataset: Dataset, **options: Any) -> Judged:
         """What every exit by itself says of all images of a Dataset with classes: rules.Judged, (M, n).
 
-        Classes are matched by name; an image of a class that the cascade does not know is wrong at every exit.
+        Classes are matched by name; an image of a class that the cascade does not know is wrong at every exit, which a
+        warning tells. Raises InputError where it knows none of them.
         """
+        unknown = [name for name in dataset.classes if name not in self.classes]
+        if len(unknown) == len(dataset.classes):
+            raise InputError(f"none of the classes of {dataset.name} ({', '.join(unknown[:3])}, ...) is one of the "
+                             f"cascade's ({', '.join(self.classes[:3])}, ...): give images of its classes")
+        if unknown:
+            _log.warning("images of classes that the cascade does not know count as wrong: %s", ", ".join(unknown))
         x, rows = exit_features(self.chain, dataset, **options)
         numbers = np.array([self.classes.index(name) if name in self.classes else -1 for name in dataset.classes])
         scores = [head(part) for head, part in zip(self.heads, x)]

@@ -21,7 +21,16 @@ from mxelm.early_exit.cascade import Cascade
 from mxelm.early_exit.features import features_at
 from mxelm.early_exit.heads import Linear
 from mxelm.errors import FileError, InputError
-from mxelm.files import atomic_write, exclusive, make_folder, parse_json, read_bytes, remove_leftovers, sha256
+from mxelm.files import (
+    atomic_write,
+    exclusive,
+    make_folder,
+    parse_json,
+    read_bytes,
+    remove_leftovers,
+    require_writable,
+    sha256,
+)
 from mxelm.graphs import Segment, cut, joined
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
@@ -34,11 +43,25 @@ _SEGMENT = re.compile(  # a segment's file, or what a killed writer of one has l
 _LOWEST = -1.7976931348623157e308  # JSON has no infinity; everybody leaves
 
 
+def require_place(folder: str | os.PathLike) -> None:
+    """Raise FileError, before hours of work, where `save` would write among other files, or could not write at all."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"cannot write a cascade to {folder}: it is a file; name a folder")
+    there = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in there if "cascade.json" not in name and not _SEGMENT.fullmatch(name)]
+    if others and "cascade.json" not in there:
+        raise FileError(f"{folder} holds other files ({', '.join(others[:3])}): name the cascade a folder of its own")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    require_writable(nearest / "cascade.json")
+
+
 def save(cascade: Cascade, folder: str | os.PathLike) -> None:
     """Write a cascade of linear classifiers into a folder, or replace the one that is there as a whole.
 
-    Raises InputError for a classifier that is not linear, FileError where nothing can be written.
+    Raises InputError for a classifier that is not linear, FileError where nothing can be written or other files are.
     """
+    require_place(folder)
     chain = cascade.chain
     for exit, head in zip(chain.exits, cascade.heads):
         if not isinstance(head, Linear):

@@ -91,11 +91,21 @@ def fit(backbone: Backbone, dataset: Dataset, exits: Sequence[str] | str, *,
         return Cascade(chain, heads, thresholds, dataset.classes, confidence=recipe.confidence)
     x, rows = exit_features(chain, dataset, **options)
     y = dataset.targets[rows]
+    _require_enough(y, dataset.classes, recipe.folds if exits == "auto" or recipe.scores == "cross_validated" else 2)
     if exits == "auto":
         chosen = _placed(x, y, dataset.n_outputs, recipe, seconds)
         chain, x = Chain(backbone, [chain.exits[m] for m in chosen[:-1]]), [x[m] for m in chosen]
     heads, thresholds = fit_rows(x, y, dataset.n_outputs, recipe, seconds=seconds_of(chain), names=chain.exits)
     return Cascade(chain, heads, thresholds, dataset.classes, confidence=recipe.confidence)
+
+
+def _require_enough(y, classes, needed):
+    """Folds and held-out parts want some images of every class; a class without any is learnt by none."""
+    counts = np.bincount(y, minlength=len(classes))
+    fewest = min((int(count), name) for count, name in zip(counts, classes) if count)
+    if fewest[0] < needed:
+        raise InputError(f"class {fewest[1]} has {fewest[0]} image{'s' * (fewest[0] > 1)}: early exit needs {needed} "
+                         "or more of each class, to judge classifiers by images that they have not seen")
 
 
 def _placed(x, y, n_classes, recipe, seconds):

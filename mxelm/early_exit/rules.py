@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from mxelm.calibration import budgets, largest_safe, threshold
+from mxelm.calibration import budgets, fewest_rows, largest_safe, threshold
 
 CONFIDENCES = ("top", "margin", "single")
 LEVELS = 30  # thresholds tried at an exit
@@ -78,8 +79,9 @@ def risk_thresholds(scores: Sequence[np.ndarray], y: np.ndarray, max_loss: float
     others = judged.take(rows[len(y) // 3:])
     boldest = largest_safe([others.harmed(t) for t in family], max_loss, certainty)
     if boldest < 0:
-        _log.warning("%d images are too few to promise a loss of %.2g with certainty %.2g: no image will leave early",
-                     len(others.y), max_loss, certainty)
+        needed = math.ceil(1.5 * fewest_rows(max_loss, rule="pac", confidence=certainty))
+        _log.warning("%d images are too few to promise with certainty %g that %g points are lost at most: give %d or "
+                     "allow a greater loss; no image will leave early", len(y), certainty, 100 * max_loss, needed)
     return family[max(boldest, 0)]
 
 

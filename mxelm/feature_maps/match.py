@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from mxelm import backbones
 from mxelm.backbones import Backbone, contained
 from mxelm.backbones.gluon import from_block
-from mxelm.calibration import RULES, budgets, threshold
+from mxelm.calibration import RULES, budgets, fewest_rows, threshold
 from mxelm.containers import load_container, save_container
 from mxelm.data.given import with_classes, without_targets
 from mxelm.errors import FileError, InputError, MxelmError, require_choice
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mxelm.data.dataset import Dataset
 
 KIND = "matching-classifier"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +92,13 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
         """
         dataset, self.classes_ = with_classes(images, y)
         self.backbone_ = _classifier(self.network, self.preprocessing)
-        self._check(dataset)
         self.chain_ = chain_of(self.backbone_, self.layers)
+        if cache is not None:
+            cache.require_network(self.chain_)
+        self._check(dataset)
         if cache is None:
             kept, dataset = dataset.split(self.validation, self.random_state)
             cache = Cache.of(self.backbone_, kept, self.layers, batch=self.batch)
-        cache.require_network(self.chain_)
         if list(cache.classes) != dataset.classes:
             raise InputError(f"the cache has other classes than the images: {cache.classes[:3]}..., not "
                              f"{dataset.classes[:3]}...")
@@ -132,6 +135,13 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
             hit = passing & (self.thresholds_[-1] > D)
             hits.append(hit.mean())
             passing &= ~hit
+        if np.isneginf(self.thresholds_).all():
+            needed = fewest_rows(shares.max(), rule=self.rule)
+            too_few = (f"{len(y)} held-out images are too few to keep wrong labels within {self.budget:g} of all "
+                       f"images: give {needed} or more, or a greater budget")
+            if self.must_pay:
+                raise InputError(too_few)
+            _log.warning("%s; nothing will match", too_few)
         x = next(dataset.module_iter(self.batch, self.backbone_.preprocessing, labels=False)).data[0]
         self.gain_ = gain.measured(self.chain_, self.nearest_, hits, x)
         if self.must_pay:

@@ -35,10 +35,15 @@ def test_from_a_folder_to_answers_and_a_curve(run, tiny_checkpoint, image_folder
     image = next((image_folder / "red").iterdir())
     found = run("predict", cascade, image, "--json")["predictions"][str(image)]
     assert found["class"] in ("blue", "green", "red") and found["exit"].endswith("_output")
-    assert run("predict", cascade, image).startswith(found["class"])
+    assert run("predict", cascade, image).startswith(f"{image}: {found['class']} (")
+    bad = image.with_name("bad.txt.jpg")
+    bad.write_text("no picture")
+    assert "bad.txt.jpg is not an image: remove it" in run("predict", cascade, bad, image, code=1)
+    bad.unlink()
     run("curve", cascade, "--images", image_folder, "--out", tmp_path / "curve")
     header, *points = (tmp_path / "curve.csv").read_text().splitlines()
-    assert header == "milliseconds,accuracy" and len(points) > 2
+    assert header.startswith("milliseconds,accuracy,threshold at ") and len(points) > 2
+    assert points[0].endswith(",inf") and points[-1].endswith(",-inf")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -48,5 +53,8 @@ def test_what_is_wrong_is_said_in_a_sentence(run, tiny_checkpoint, image_folder,
     assert "is computed on the way to an exit before it" in run(*fit, "--exits", "pool1,relu0", code=1)
     assert "alpha must lie between 0 and 1" in run(*fit, "--rule", "paper", "--alpha", "2", code=1)
     assert "--max-loss is in points of accuracy and below 100, got 100" in run(*fit, "--max-loss", "100", code=1)
+    assert "risk goes by --max-loss" in run(*fit, "--alpha", "0.3", code=1)
+    assert "pac goes by --alpha" in run(*fit, "--rule", "pac", "--exits", "relu0", "--max-loss", "3", code=1)
+    assert "holds other files" in run(*fit[:-1], image_folder, code=1)
     assert "cannot read" in run("predict", tmp_path, "x.png", code=1)
     assert not (tmp_path / "cascade").exists()

@@ -16,6 +16,7 @@ from sklearn.svm import LinearSVC
 
 from mxelm import data, early_exit, seals
 from mxelm.chain import Chain
+from mxelm.data import Dataset
 from mxelm.early_exit.features import exit_features, features_at
 from mxelm.early_exit.heads import NEVER, Estimator, Linear, classifier, head
 from mxelm.errors import FileError, InputError
@@ -169,8 +170,9 @@ def test_a_cascade_comes_back_from_its_files(tiny_backbone, images, tmp_path, ki
     assert again.classes == images.classes and again.chain.exits == cascade.chain.exits
 
 
-def test_fifteen_lines_of_bare_mxnet_run_it(tiny_backbone, images, tmp_path):
-    cascade = fitted(tiny_backbone, images)
+@pytest.mark.parametrize("confidence", ["top", "margin"])
+def test_sixteen_lines_of_bare_mxnet_run_it(tiny_backbone, images, tmp_path, confidence):
+    cascade = fitted(tiny_backbone, images, confidence=confidence)
     early_exit.save(cascade, tmp_path / "cascade")
     x = next(batches(cascade, images)).data[0].asnumpy()
     np.save(tmp_path / "x.npy", x[:6])
@@ -238,30 +240,62 @@ def test_a_save_that_fails_leaves_no_trace(tiny_backbone, images, tmp_path):
 
 
 def test_a_changed_bit_in_the_json_is_seen(tiny_backbone, images, tmp_path):
-    path = tmp_path / "cascade.json"
-    early_exit.save(fitted(tiny_backbone, images), tmp_path)
+    folder = tmp_path / "cascade"
+    path = folder / "cascade.json"
+    early_exit.save(fitted(tiny_backbone, images), folder)
     text = path.read_text()
     path.write_text(text.replace('"threshold": 0.3', '"threshold": 0.8'))
     with pytest.raises(FileError, match="cascade.json is damaged or was changed by an editor"):
-        early_exit.load(tmp_path)
+        early_exit.load(folder)
     content = json.loads(path.read_text())
     del content["sha256"]
     path.write_text(json.dumps(content))
-    assert early_exit.load(tmp_path).thresholds[0] == 0.8
+    assert early_exit.load(folder).thresholds[0] == 0.8
 
 
 @pytest.mark.parametrize("change", [
     lambda c: c["segments"].pop(), lambda c: c["classes"].pop(), lambda c: c["segments"][0].update(threshold="high"),
     lambda c: c["segments"][0].update(checkpoint="../segment-1"), lambda c: c.update(classes=[1, 2, 3])])
 def test_odd_content_under_a_right_hash_is_refused(tiny_backbone, images, tmp_path, change):
-    early_exit.save(fitted(tiny_backbone, images), tmp_path)
-    content = json.loads((tmp_path / "cascade.json").read_text())
+    folder = tmp_path / "cascade"
+    early_exit.save(fitted(tiny_backbone, images), folder)
+    content = json.loads((folder / "cascade.json").read_text())
     change(content)
-    (tmp_path / "cascade.json").write_bytes(seals.sealed({**content, "sha256": seals.UNSEALED}))
+    (folder / "cascade.json").write_bytes(seals.sealed({**content, "sha256": seals.UNSEALED}))
     with pytest.raises(FileError, match="cascade.json is damaged or"):
-        early_exit.load(tmp_path)
+        early_exit.load(folder)
 
 
 def test_features_have_length_one():
     maps = np.random.default_rng(0).random((3, 4, 2, 2)).astype(np.float32)
     np.testing.assert_allclose(np.linalg.norm(features_at(maps), axis=1), 1, rtol=1e-6)
+
+
+def test_a_cascade_is_not_strewn_among_other_files(tiny_backbone, images, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(FileError, match=r"holds other files \(holiday.jpg\): name the cascade a folder of its own"):
+        early_exit.save(fitted(tiny_backbone, images), folder)
+    assert [file.name for file in folder.iterdir()] == ["holiday.jpg"]
+    with pytest.raises(FileError, match="holiday.jpg: it is a file; name a folder"):
+        early_exit.require_place(folder / "holiday.jpg")
+    early_exit.require_place(tmp_path / "new" / "newer")
+    assert not (tmp_path / "new").exists()
+
+
+def test_classes_that_the_cascade_does_not_know(tiny_backbone, images, caplog):
+    cascade = fitted(tiny_backbone, images)
+    others = Dataset(images.source, images.targets, ["anchor", *images.classes[1:]], "others")
+    judged = cascade.judged(others)
+    assert "does not know count as wrong: anchor" in caplog.text
+    wrong = judged.labels != judged.y
+    assert wrong[:, others.targets == 0].all() and not wrong[-1, others.targets != 0].all()
+    with pytest.raises(InputError, match=r"none of the classes of strange \(a, b, c, ...\) is one of the cascade's"):
+        cascade.judged(Dataset(images.source, images.targets, ["a", "b", "c"], "strange"))
+
+
+def test_a_class_of_two_images_is_named(tiny_backbone, images):
+    few = images.take([*np.flatnonzero(images.targets != 1), *np.flatnonzero(images.targets == 1)[:2]])
+    with pytest.raises(InputError, match=f"class {images.classes[1]} has 2 images: early exit needs 3 or more of each"):
+        early_exit.fit(tiny_backbone, few, ["relu0"])
