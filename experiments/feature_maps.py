@@ -18,13 +18,13 @@ Evidence:
     maps.hits.mnist.relu3_fwd.0_5pc                94.91 ± 0.75 % (n = 3), AMD EPYC x 2, 7337b06
     maps.wrong_hits.mnist.relu3_fwd.0_5pc          0.433 ± 0.067 % (n = 3), AMD EPYC x 2, 7337b06
     maps.half_labelled.accuracy                    98.55 ± 0.28 % (n = 3), AMD EPYC x 2, 7337b06
-    maps.hits.cifar10.ch_concat_4b_chconcat.0_5pc  51.7 ± 2.3 % (n = 3), AMD EPYC x 2, b2b70a5 to 0bb1541
+    maps.hits.cifar10.ch_concat_4b_chconcat.0_5pc  47.9 ± 4.4 % (n = 10), AMD EPYC x 2, b2b70a5 to e79847b
     maps.hits.caltech101.block15_project.0_5pc     6.0 ± 1.0 % (n = 3), AMD EPYC x 2, 7337b06 to 0bb1541
     maps.model1.3-8                                98.4 ± 1.5 % (n = 5), AMD EPYC x 2, 392b25e to 0bb1541
     maps.model2.conv3.3-8                          65 ± 18 % (n = 5), AMD EPYC x 2, 392b25e to 0bb1541
     maps.net_speedup.mnist                         0.3496 ratio (n = 1), AMD EPYC x 2, 7337b06
-    maps.net_speedup.duplicates                    1.400 ratio (n = 1), AMD EPYC x 2, b2b70a5
-    maps.points_lost.duplicates                    −0.5000 points (n = 1), AMD EPYC x 2, b2b70a5
+    maps.net_speedup.duplicates                    1.355 ± 0.047 ratio (n = 3), AMD EPYC x 2, b2b70a5 to 0bb1541
+    maps.points_lost.duplicates                    −0.08 ± 0.38 points (n = 3), AMD EPYC x 2, b2b70a5 to 0bb1541
 """
 import numpy as np
 from lab import main, step, table
