@@ -64,8 +64,8 @@ def _show(args):
     from mxelm.reporting.plots import save
     backbone = options.load_backbone(args)
     image = _image(args.image)
-    folder = make_folder(args.out, "choose another with --out")
     found = feature_maps.maps_of(backbone, backbone.preprocessing(image)[None], args.layers)
+    folder = make_folder(args.out, "choose another with --out")
     written = []
     for number, (layer, maps) in enumerate(found.items(), 1):
         stem = folder / f"{number:02d}-{layer.replace('/', '_')}"

@@ -19,7 +19,7 @@ from mxelm.backbones import Backbone
 from mxelm.chain import Chain
 from mxelm.containers import require_same
 from mxelm.data import Dataset
-from mxelm.errors import InputError
+from mxelm.errors import FileError, InputError
 from mxelm.feature_maps.layers import chain_of, require_finite
 from mxelm.interrupts import Interrupted, held_back
 from mxelm.pooling import mean_and_deviation
@@ -152,6 +152,8 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
     """
     if not paths:
         raise InputError("give at least one cache")
+    if Path(path).exists():
+        raise FileError(f"{path} exists: name another file for the joined cache, or remove it")
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(RowFile(part, KIND)) for part in paths]
         first, seen = parts[0], set()
@@ -167,7 +169,8 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
             for block in part.blocks():
                 samples = {sample.tobytes() for sample in block["sample"]}
                 if seen & samples:
-                    raise InputError(f"{part.path} shares samples with a cache before it, which would be kept twice")
+                    raise InputError(f"{part.path} shares samples with a cache before it, which would be kept twice: "
+                                     "leave it out, or cache disjoint images (--shard)")
                 seen |= samples
                 writer.append(**{**block, "id": block["id"].astype(f"S{width}")})
         writer.finish()

@@ -111,6 +111,8 @@ def test_shards_make_up_the_whole(tmp_path):
     order = [place[name] for name in whole.ids]
     np.testing.assert_array_equal(merged.labels[order], whole.labels)
     np.testing.assert_allclose(merged.descriptors[LAYERS[1]][order], whole.descriptors[LAYERS[1]], rtol=1e-5, atol=1e-6)
+    with pytest.raises(FileError, match=r"1\.maps exists: name another file for the joined cache"):
+        merge(parts, parts[0])
     with pytest.raises(InputError, match=r"2\.maps shares samples"):
         merge([parts[1], parts[0], parts[1]], tmp_path / "twice.maps")
     write(backbone(seed=1), dataset.shard(1, 3), LAYERS, tmp_path / "foreign.maps")
