@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 
 from mxelm.cli import options
 
@@ -49,6 +50,8 @@ def _costs(args):
 
 
 def _fit(args):
+    from sklearn.exceptions import ConvergenceWarning
+
     from mxelm import early_exit
     from mxelm.errors import InputError
     early_exit.require_place(args.out)
@@ -60,8 +63,9 @@ def _fit(args):
         raise InputError(f"--max-loss is of the rule risk and of exits that are placed: {args.rule} goes by --alpha")
     recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha or 0.05, (args.max_loss or 0.5) / 100,
                                args.certainty, seed=args.seed)
-    exits = args.exits if args.exits == "auto" else args.exits.split(",")
+    exits = args.exits if args.exits == "auto" else [exit.strip() for exit in args.exits.split(",")]
     dataset = options.load_data(args)
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # logistic regression stops after 60 steps
     cascade = early_exit.fit(options.load_backbone(args, dataset), dataset, exits, recipe=recipe,
                              skip_bad=args.skip_bad, progress=options.progress(args))
     early_exit.save(cascade, args.out)
@@ -116,7 +120,8 @@ def _curve(args):
 
 def show(result: dict) -> None:
     if "layers" in result:
-        print(f"{result['milliseconds']:.2f} ms an image; up to each layer:")
+        print(f"{result['milliseconds']:.2f} ms an image; up to each of some layers, about even in time (any can be an "
+              "exit):")
         for entry in result["layers"]:
             print(f"  {entry['share']:6.1%}  {entry['features']:5d} features  {entry['layer']}")
     elif "predictions" in result:
