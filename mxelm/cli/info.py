@@ -9,13 +9,15 @@ from mxelm.errors import FileError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a file, or the PREFIX of a checkpoint")
+    parser.add_argument("file", metavar="FILE", help="a file, the PREFIX of a checkpoint, or a cascade's folder")
     parser.add_argument("--outputs", action="store_true",
                         help="of a network: what it can be cut at, each with its shape and share of the cost")
 
 
 def run(args: argparse.Namespace) -> dict:
     path = Path(args.file)
+    if (path / "cascade.json").is_file():
+        return _cascade(path)
     if path.is_file() and path.suffix == ".params":
         return _params(path)
     if path.is_file() and not path.name.endswith("-symbol.json") and path.suffix != ".json":
@@ -57,6 +59,16 @@ def _engine(path):
             "kernels": [len(engine.conv1.bias), len(engine.conv2.bias)],
             "bits": {"kernels": engine.conv1.weights.bits, "map": engine.projection.bits,
                      "prototypes": engine.prototypes.bits}}
+
+
+def _cascade(path):
+    """What a cascade is; reading it checks the hashes of all its files."""
+    from mxelm import early_exit
+    cascade = early_exit.load(path)
+    return {"file": str(path), "kind": "cascade", "network": cascade.chain.backbone.name, "classes": cascade.classes,
+            "confidence": cascade.confidence,
+            "exits": {exit: "the last" if t == -float("inf") else "nobody leaves" if t == float("inf") else float(t)
+                      for exit, t in zip(cascade.chain.exits, cascade.thresholds)}}
 
 
 def _params(path):

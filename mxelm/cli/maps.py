@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from mxelm.cli import options
 from mxelm.errors import InputError
@@ -93,7 +94,10 @@ def _cache(args):
     size = feature_maps.bytes_of(backbone, dataset, layers, content=args.content)
     if not args.json:
         print(f"{len(dataset):,} images at {', '.join(layers)}: {args.content} of {size:,} bytes", flush=True)
-    made_from = {"data": options.data_arguments(args), "backbone": options.backbone_arguments(args)}
+    given = options.data_arguments(args)
+    if args.images is not None:
+        given["name"] = os.path.abspath(args.images)  # `similar` finds them from any folder
+    made_from = {"data": given, "backbone": options.backbone_arguments(args)}
     n = feature_maps.write(backbone, dataset, layers, args.out, content=args.content, batch=args.batch,
                            skip_bad=args.skip_bad, resume=args.resume, made_from=made_from,
                            progress=options.progress(args))
@@ -125,6 +129,9 @@ def _fit(args):
 
 def _predict(args):
     from mxelm import feature_maps
+    from mxelm.row_files import is_row_file
+    if is_row_file(args.model):
+        raise InputError(f"{args.model} is a cache: `mxelm maps fit` makes of it what predict reads")
     model = feature_maps.MatchingClassifier.load(args.model)
     images, failed = options.readable(args.images)
     decided = model.decide(images)
@@ -145,6 +152,10 @@ def _similar(args):
     origin = cache.identity["made_from"]
     if not origin:
         raise InputError(f"{args.cache} does not say which checkpoint and images made it: `mxelm maps cache` does")
+    sounds, sound = (name.lower().endswith(".wav") for name in (cache.ids[0], args.image))
+    if sound != sounds:
+        raise InputError(f"{args.image} is {'a recording' if sound else 'no recording'}, and {args.cache} holds "
+                         f"{'recordings' if sounds else 'pictures'}")
     image = _image(args.image, origin["data"].get("spectrum", "mel"))
     found = feature_maps.similar(cache, _backbone_again(origin["backbone"], args), image, k=args.k, layer=args.layer)
     if args.out:

@@ -167,6 +167,9 @@ def _with_scores(segment, head, name, last):
 def _read_segment(folder, entry, name, arrays, aux):
     """A Segment without its head, and the head; the parameters go into `arrays` and `aux`."""
     prefix = folder / entry["checkpoint"]
+    for ending in ("symbol.json", "0000.params"):
+        if not Path(f"{prefix}-{ending}").is_file():
+            raise FileError(f"{prefix}-{ending} is missing from the cascade: restore it, or fit the cascade anew")
     symbol, found, found_aux, _ = load_checkpoint(prefix)
     if entry["sha256"] != _digest(prefix):
         raise FileError(f"{prefix} is not the checkpoint that {folder / 'cascade.json'} was written with: restore it")

@@ -161,6 +161,9 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
         for part in parts[1:]:
             require_same(part.identity, {name: first.identity[name] for name in BELONGING}, part.path,
                          remedy="merge caches of one network, preprocessing and set of classes")
+            if _spectrum(part) != _spectrum(first):
+                raise InputError(f"{part.path} is of the spectrum {_spectrum(part)}, and {first.path} of "
+                                 f"{_spectrum(first)}: merge caches of one")
         identity = {**first.identity, "parts": [{name: part.identity[name] for name in ("dataset", "samples", "of")}
                                                 for part in parts]}
         writer = stack.enter_context(RowWriter(path, KIND, identity, {**first.columns, "id": (f"S{width}", ())}))
@@ -175,6 +178,11 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
                 writer.append(**{**block, "id": block["id"].astype(f"S{width}")})
         writer.finish()
         return writer.n_rows
+
+
+def _spectrum(file):
+    """What a cache of sounds looked at; None for images."""
+    return ((file.identity.get("made_from") or {}).get("data") or {}).get("spectrum")
 
 
 def network_identity(chain: Chain) -> dict:

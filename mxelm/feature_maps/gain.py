@@ -54,7 +54,8 @@ class Gain:
             raise DoesNotPay(
                 f"a cache of {cached} images at {', '.join(layers)} does not pay: {100 * self.hit_rate:.1f} % hits x "
                 f"{1e3 * self.skipped:.4f} ms skipped is less than {1e3 * self.search:.4f} ms of search an image, in "
-                f"batches of {self.batch}: cache fewer images, match at an earlier layer, or set must_pay=False")
+                f"batches of {self.batch}: cache fewer images, match at an earlier layer, or accept it as it is "
+                "(must_pay=False, --even-if-slower)")
 
 
 def measured(chain: Chain, nearest: Sequence[Callable], hits: np.ndarray, x: np.ndarray | mx.nd.NDArray,

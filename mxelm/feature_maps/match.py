@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mxelm.data.dataset import Dataset
 
 KIND = "matching-classifier"
+SAME = 1e-6  # D of an image to itself, in float32
 _log = logging.getLogger(__name__)
 
 
@@ -123,13 +124,18 @@ class MatchingClassifier(ClassifierMixin, BaseEstimator):
 
     def _calibrate(self, dataset):
         """The threshold of each layer on all held-out images, so that the layers' budgets add up to the whole one."""
-        blocks = [(rows, dataset.targets[index]) for rows, index in described(self.chain_, dataset, batch=self.batch)]
-        y = np.concatenate([labels for _, labels in blocks])
+        blocks = list(described(self.chain_, dataset, batch=self.batch))
+        places = np.concatenate([index for _, index in blocks])
+        y, ids = dataset.targets[places], [dataset.ids[place] for place in places]
         shares = budgets(self.budget, len(self.nearest_) + 1, weights="total")
         self.thresholds_, hits, passing = [], [], np.ones(len(y), bool)
         for layer, nearest, share in zip(self.chain_.exits, self.nearest_, shares):
             found = [nearest(rows[layer]) for rows, _ in blocks]
             D, number = (np.concatenate(part) for part in zip(*found))
+            itself = [name for name, d, n in zip(ids, D, number) if d < SAME and self.cache_.ids[n] == name]
+            if itself:
+                raise InputError(f"{len(itself)} of the held-out images are in the cache, as {itself[0]}: an image "
+                                 "matches itself, which tells nothing of others; hold out images that are not cached")
             wrong = self.cache_.labels[number] != y
             self.thresholds_.append(-threshold(-D, wrong, share, rule=self.rule))
             hit = passing & (self.thresholds_[-1] > D)

@@ -40,6 +40,7 @@ def test_from_a_folder_to_answers_and_a_curve(run, tiny_checkpoint, image_folder
     bad.write_text("no picture")
     assert "bad.txt.jpg is not an image: remove it" in run("predict", cascade, bad, image, code=1)
     bad.unlink()
+    assert main(["info", str(cascade)]) == 0
     run("curve", cascade, "--images", image_folder, "--out", tmp_path / "curve")
     header, *points = (tmp_path / "curve.csv").read_text().splitlines()
     assert header.startswith("milliseconds,accuracy,threshold at ") and len(points) > 2

@@ -45,8 +45,12 @@ def test_from_pictures_to_answers(run, tiny_checkpoint, image_folder, tmp_path):
     assert said["n_samples"] == whole["n_samples"] == 48 and whole["layers"] == ["relu0", "relu1"]
     assert "exists" in run("cache", *common, "--out", tmp_path / "whole.maps", code=1)
     assert run("cache", *common, "--out", tmp_path / "whole.maps", "--resume")["n_samples"] == 48
-    fit = ["fit", tmp_path / "all.maps", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--cut",
+    fit = ["fit", tmp_path / "all.maps", "--images", tmp_path / "held", "--checkpoint", tiny_checkpoint, "--cut",
            "fc1_output", "--budget", "0.2", "--out", tmp_path / "model"]
+    shutil.copytree(image_folder, tmp_path / "held")
+    assert "of the held-out images are in the cache, as blue" in run(*fit, code=1)
+    for path in (tmp_path / "held").rglob("*.png"):
+        cv2.imwrite(str(path), cv2.GaussianBlur(cv2.imread(str(path)), (3, 3), 0))
     fitted = run(*fit, "--even-if-slower")
     assert fitted["cached"] == 48 and list(fitted["thresholds"]) == ["relu0_output", "relu1_output"]
     image = image_folder / "green" / "image_03.png"
@@ -56,7 +60,8 @@ def test_from_pictures_to_answers(run, tiny_checkpoint, image_folder, tmp_path):
     assert found["similar"][0]["id"] == "green/image_03.png" and found["similar"][0]["distance"] < 1e-6
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
     assert "the cache has no layer 'x'" in run("similar", tmp_path / "whole.maps", image, "--layer", "x", code=1)
-    assert "whole.maps" in run("predict", tmp_path / "whole.maps", image, code=1)
+    assert "whole.maps is a cache: `mxelm maps fit`" in run("predict", tmp_path / "whole.maps", image, code=1)
+    assert "is a recording, and" in run("similar", tmp_path / "whole.maps", tmp_path / "a.wav", code=1)
     np.save(tmp_path / "b.npy", np.zeros(3))
     for path in (tmp_path / "model", tmp_path / "b.npy", tmp_path / "none"):
         assert str(path) in run("similar", path, image, code=1)

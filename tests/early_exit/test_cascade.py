@@ -200,6 +200,10 @@ def test_damaged_and_foreign_files_are_refused(tiny_backbone, images, tmp_path):
         early_exit.load(one)
     with pytest.raises(FileError, match="cascade.json"):
         early_exit.load(tmp_path)
+    early_exit.save(fitted(tiny_backbone, images), tmp_path / "third")
+    (tmp_path / "third" / "segment-2-0000.params").unlink()
+    with pytest.raises(FileError, match="segment-2-0000.params is missing from the cascade: restore it, or fit"):
+        early_exit.load(tmp_path / "third")
     content = json.loads((other / "cascade.json").read_text())
     for change in ({"kind": "poem"}, {"segments": [{}]}, {"version": 99}):
         (other / "cascade.json").write_text(json.dumps({**content, **change}))
