@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mxelm.errors import InputError, require_choice
-from mxelm.graphs import cut, keeps_numbers, segments
+from mxelm.graphs import cut, fusible, keeps_numbers, segments
 from mxelm.runtime import mx, without_lines
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _Bound:
     """
 
     def __init__(self, symbol, inputs, arrays, aux, ctx, memory):
-        self.symbol, self.inputs, self.ctx, self.memory = symbol, inputs, ctx, memory
+        self.symbol, self.inputs, self.ctx, self.memory = fusible(symbol), inputs, ctx, memory
         self.arrays = {name: arrays[name] for name in symbol.list_arguments() if name not in inputs}
         self.aux = {name: aux[name] for name in symbol.list_auxiliary_states()}
         self.executors = OrderedDict()  # number of rows -> executor

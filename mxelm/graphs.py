@@ -36,11 +36,49 @@ def keeps_numbers(symbol: mx.sym.Symbol) -> bool:
 
     oneDNN fuses a FullyConnected with an Activation behind it, and gives the activated values to its other consumers
     too. The switch against it that mxelm.runtime sets holds for Module and executor, but not for `optimize_for`.
+    Convolutions are shared wrongly by both, see `fusible`.
     """
     found, heads = nodes(symbol)
     consumers = Counter(producer for node in found for producer, _ in node.inputs)
     consumers.update(producer for producer, _ in heads)
-    return all(consumers[i] == 1 for i, node in enumerate(found) if node.op == "FullyConnected")
+    dense = all(consumers[i] == 1 for i, node in enumerate(found) if node.op == "FullyConnected")
+    return dense and not _shared(found, heads)
+
+
+def fusible(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The same function of the same inputs, whose numbers oneDNN's fusion at a bind leaves as they are.
+
+    oneDNN fuses a convolution with what is computed from it element by element although others read it too: the sum of
+    a shortcut, say, as in CIFAR's ResNets of version 2, gets wrong numbers, or the bind fails. Behind a BlockGrad,
+    which does nothing in inference, nothing is fused.
+    """
+    found, heads = nodes(symbol)
+    shared = _shared(found, heads)
+    if not shared:
+        return symbol
+    graph, made, place, read = json.loads(symbol.tojson()), [], {}, {}  # node: its new number, what others read
+    for number, node in enumerate(graph["nodes"]):
+        place[number] = read[number] = len(made)
+        made.append({**node, "inputs": [[read[entry[0]], *entry[1:]] for entry in node["inputs"]]})
+        if number in shared:
+            read[number] = len(made)
+            made.append({"op": "BlockGrad", "name": f"{node['name']}_shared", "inputs": [[place[number], 0, 0]]})
+    arguments, heads = [place[i] for i in graph["arg_nodes"]], [[place[head[0]], *head[1:]] for head in graph["heads"]]
+    guarded = {"nodes": made, "arg_nodes": arguments, "heads": heads, "attrs": graph["attrs"]}
+    return mx.sym.load_json(json.dumps(guarded, ensure_ascii=False))
+
+
+_FUSED = ("BatchNorm", "Activation", "LeakyReLU", "clip")  # with a convolution before them
+
+
+def _shared(found, heads):
+    """The convolutions, by number, that such an operator reads and something else too."""
+    readers = {i: [] for i, node in enumerate(found) if node.op == "Convolution"}
+    for op, entries in (*((node.op, node.inputs) for node in found), ("head", heads)):
+        for producer, _ in entries:
+            if producer in readers:
+                readers[producer].append(op)
+    return {i for i, ops in readers.items() if len(ops) > 1 and {*ops} & {*_FUSED}}
 
 
 def cut(symbol: mx.sym.Symbol, output: str) -> mx.sym.Symbol:
@@ -237,7 +275,7 @@ def bind(symbol: mx.sym.Symbol, shapes: dict[str, tuple], arg_params: dict, aux_
 
     shapes: dict of input name -> shape, in the order of the Module's `data_names`.
     """
-    module = mx.mod.Module(symbol, data_names=list(shapes), label_names=None, context=ctx)
+    module = mx.mod.Module(fusible(symbol), data_names=list(shapes), label_names=None, context=ctx)
     try:
         with without_lines("is disabled."):  # MXNet prints at every bind that the guard's switch is on
             module.bind(data_shapes=list(shapes.items()), for_training=False, grad_req="null")

@@ -117,6 +117,7 @@ def test_without_the_guard_a_head_is_wrong(x, monkeypatch):
     with unfused(monkeypatch):
         expected = outputs(mx.sym.Group(both), x, params)
     assert expected["conv_output"].min() < 0 <= expected["relu_output"].min()
+    monkeypatch.setattr(graphs, "fusible", lambda symbol: symbol)
     bare = outputs(mx.sym.Group(both), x, params)
     assert not all(np.allclose(bare[name], expected[name], atol=1e-4) for name in expected)
     guarded = outputs(graphs.guard(both), x, params)
@@ -165,3 +166,44 @@ def test_a_missing_parameter_is_not_made_up():
     del arrays["fc1_bias"]
     with pytest.raises(RuntimeError, match="fc1_bias is not presented"):
         graphs.bind(symbol, {"data": SHAPE}, arrays, aux, ctx=mx.cpu())
+
+
+def shared_convolution(kind):
+    """A convolution c that two read, one of them an operator that oneDNN fuses with it."""
+    c = mx.sym.Convolution(mx.sym.var("data"), kernel=(3, 3), pad=(1, 1), num_filter=8, no_bias=True, name="c")
+    bn, relu = mx.sym.BatchNorm(c, name="bn", fix_gamma=False), mx.sym.Activation(c, act_type="relu")
+    pre = mx.sym.Activation(bn, act_type="relu")
+    return {
+        "shortcut": mx.sym.Convolution(pre, kernel=(1, 1), num_filter=8, name="d") + c,
+        "shortcut first": c + mx.sym.Convolution(pre, kernel=(1, 1), num_filter=8, name="d"),
+        "normalised and not": mx.sym.Activation(bn + c, act_type="relu"),
+        "clip": mx.sym.clip(c, a_min=0, a_max=6) + c,
+        "tanh": mx.sym.Activation(c, act_type="tanh") + c,
+        "both heads": mx.sym.Group([c, relu]),
+        "one reader": mx.sym.Convolution(pre, kernel=(1, 1), num_filter=8, name="d") + 1,
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["shortcut", "shortcut first", "normalised and not", "clip", "tanh", "both heads",
+                                  "one reader"])
+def test_fusion_leaves_a_convolution_alone_that_others_read_too(kind, x, monkeypatch):
+    symbol = shared_convolution(kind)
+    with unfused(monkeypatch):
+        expected = outputs(symbol, x)
+    found = outputs(symbol, x)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
+    guarded = graphs.fusible(symbol)
+    assert (guarded is symbol) == (kind == "one reader") == graphs.keeps_numbers(symbol)
+    assert guarded.list_arguments() == symbol.list_arguments() and guarded.list_outputs() == symbol.list_outputs()
+
+
+def test_a_resnet_whose_shortcut_reads_a_convolution(monkeypatch):
+    """cifar_resnet20_v2 as MXNet 1.9.1 fuses it is wrong by a third."""
+    from mxelm import backbones
+    network = backbones.zoo("cifar_resnet20_v2")
+    x = np.random.default_rng(0).normal(0, 1, (2, 3, 32, 32)).astype(np.float32)
+    with unfused(monkeypatch):
+        expected = network.extract(x)
+    np.testing.assert_allclose(network.extract(x), expected, rtol=1e-4, atol=1e-5)
