@@ -171,7 +171,7 @@ def test_a_cascade_comes_back_from_its_files(tiny_backbone, images, tmp_path, ki
 
 
 @pytest.mark.parametrize("confidence", ["top", "margin"])
-def test_sixteen_lines_of_bare_mxnet_run_it(tiny_backbone, images, tmp_path, confidence):
+def test_bare_mxnet_runs_it(tiny_backbone, images, tmp_path, confidence):
     cascade = fitted(tiny_backbone, images, confidence=confidence)
     early_exit.save(cascade, tmp_path / "cascade")
     x = next(batches(cascade, images)).data[0].asnumpy()
