@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
+from tqdm import tqdm
 
 from mxelm.calibration import RULES as FAR_RULES
 from mxelm.chain import Chain
@@ -93,7 +94,7 @@ def fit(backbone: Backbone, dataset: Dataset, exits: Sequence[str] | str, *,
     y = dataset.targets[rows]
     _require_enough(y, dataset.classes, recipe.folds if exits == "auto" or recipe.scores == "cross_validated" else 2)
     if exits == "auto":
-        chosen = _placed(x, y, dataset.n_outputs, recipe, seconds)
+        chosen = _placed(x, y, dataset.n_outputs, recipe, seconds, progress)
         chain, x = Chain(backbone, [chain.exits[m] for m in chosen[:-1]]), [x[m] for m in chosen]
     heads, thresholds = fit_rows(x, y, dataset.n_outputs, recipe, seconds=seconds_of(chain), names=chain.exits)
     return Cascade(chain, heads, thresholds, dataset.classes, confidence=recipe.confidence)
@@ -108,10 +109,10 @@ def _require_enough(y, classes, needed):
                          "or more of each class, to judge classifiers by images that they have not seen")
 
 
-def _placed(x, y, n_classes, recipe, seconds):
+def _placed(x, y, n_classes, recipe, seconds, progress):
     """The exits, by number, that `place` chooses by cross-validated scores."""
     scores = [cross_validated(recipe.classifier, part, y, n_classes, folds=recipe.folds, seed=recipe.seed)
-              for part in x]
+              for part in tqdm(x, desc="candidates for exits", disable=not progress, leave=False)]
     return place(Judged(scores, y, recipe.confidence), seconds, recipe.max_loss)[0]
 
 
