@@ -5,13 +5,11 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from lab.exits import accuracies, images_of, scored, split
-from lab.exits_trained import trained
-from mxelm import backbones
+from lab.exits_trained import ridge, trained
 from mxelm.chain import Chain
 from mxelm.early_exit import Recipe
 from mxelm.early_exit.features import exit_features
 from mxelm.early_exit.fitting import seconds_of, thresholds_of
-from mxelm.early_exit.heads import Linear, classifier, head
 from mxelm.early_exit.placement import place
 from mxelm.early_exit.rules import Judged
 
@@ -22,9 +20,7 @@ def finetuned(settings, seed, lab):
     y, n_classes = images.targets, images.n_outputs
     train, test = split(y, settings["train"], seed)
     seen, aside = (train[rows] for rows in split(y[train], settings["train"] - settings["aside"], seed))
-    heads = [begun(part, y[seen], n_classes) for part in
-             exit_features(Chain(backbones.load(settings["backbone"]), settings["candidates"]), images.take(seen))[0]]
-    chain = Chain(trained(settings, images.take(seen), seed, lab, heads), settings["candidates"])
+    chain = Chain(trained(settings, images.take(seen), seed, lab), settings["candidates"])
     seconds = seconds_of(chain, clock=time.process_time)
     x, _ = exit_features(chain, images, progress=True)
 
@@ -48,14 +44,3 @@ def cross_fitted(x, y, seen, aside, n_classes, seed):
         rows = np.concatenate([seen, aside[others]])
         scores[fold] = ridge(x[rows], y[rows], n_classes)(x[aside[fold]])
     return scores
-
-
-def begun(x, y, n_classes):
-    """What a head begins as: least squares of labels -1 and 1, ten times as steep for the softmax behind it."""
-    found = ridge(x, y, n_classes)
-    return Linear(10 * found.W, 10 * found.b)
-
-
-def ridge(x, y, n_classes):
-    """The head that least squares gives."""
-    return head(classifier("ridge").fit(x, y), n_classes)

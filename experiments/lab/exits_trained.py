@@ -8,8 +8,8 @@ from mxelm import backbones, early_exit
 from mxelm.chain import Chain
 from mxelm.early_exit.features import exit_features
 from mxelm.early_exit.fitting import seconds_of, thresholds_of
-from mxelm.early_exit.heads import classifier, head
-from mxelm.early_exit.placement import place
+from mxelm.early_exit.heads import Linear, classifier, head
+from mxelm.early_exit.placement import curve, place
 from mxelm.early_exit.rules import Judged
 from mxelm.runtime import seed as seed_mxnet
 from mxelm.training import fit, flip_and_crop, warmup_linear
@@ -23,7 +23,7 @@ def cifar10(settings, seed, lab):
     seconds = seconds_of(chain, clock=time.process_time)
     x = {name: exit_features(chain, part, batch=128, progress=True)[0]
          for name, part in (("train", train), ("aside", aside), ("more", more), ("test", test))}
-    heads = [head(classifier("ridge").fit(part, train.targets), train.n_outputs) for part in x["train"]]
+    heads = [ridge(part, train.targets, train.n_outputs) for part in x["train"]]
     scores = {name: [h(part) for h, part in zip(heads, parts)] for name, parts in x.items()}
     known = [np.concatenate(pair) for pair in zip(scores["aside"], scores["more"])]
     y = np.concatenate([aside.targets, more.targets])
@@ -35,21 +35,23 @@ def cifar10(settings, seed, lab):
         some = [[s[m] for m in chosen] for s in (known, scores["test"], seconds)]
         t = placed if name == "placed" else thresholds_of(some[0], y, risk, seconds=some[2])
         figures[name] = scored(some[1], t, "margin", test.targets, some[2])
-    return {**figures, "exits": [chain.exits[m] for m in exits]}
+    times, accurate = curve(*(Judged([s[m] for m in exits], labels, "margin") for s, labels in (
+        (known, y), (scores["test"], test.targets))), seconds[list(exits)])
+    lost = [(seconds[-1] / t, 100 * (accurate[0] - a)) for t, a in zip(times, accurate)]
+    return {**figures, "exits": [chain.exits[m] for m in exits], "curve": lost[::3]}  # speed-up, points
 
 
-def trained(settings, train, seed, lab, heads=()):
-    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it.
-
-    heads: what they begin as; at random where there are none.
-    """
+def trained(settings, train, seed, lab):
+    """The backbone after training with a linear head on every exit (Algorithm 2, line 1); --work keeps it."""
     backbone = backbones.load(settings["backbone"])
+    some = train.take(np.arange(min(10_000, len(train))))  # heads begin as least squares of these
+    x, _ = exit_features(Chain(backbone, settings["candidates"]), some, batch=128, progress=True)
     seed_mxnet(seed)
     np.random.seed(seed)  # MXNet's initialisers draw from both
     network = early_exit.HeadsOnAllExits(backbone, settings["candidates"], train.n_outputs)
     if "frozen" in settings:
         network.freeze(settings["frozen"])
-    network.begin(heads)
+    network.begin([begun(part, some.targets, train.n_outputs, settings["steepness"]) for part in x])
     network.hybridize(static_alloc=True, static_shape=True)
     fit(network, train.gluon_loader(settings["batch"], backbone.preprocessing, shuffle=seed, augment=flip_and_crop),
         settings["epochs"], warmup_linear(settings["peak"], settings["warmup"]),
@@ -57,3 +59,14 @@ def trained(settings, train, seed, lab, heads=()):
         settings={"momentum": settings["momentum"], "wd": settings["weight_decay"]},
         checkpoint=f"{lab.place(seed)}.state", resume=True, seed=seed, progress=True)
     return network.trained()
+
+
+def begun(x, y, n_classes, steepness):
+    """What a head begins as: least squares of labels -1 and 1, so many times as steep for the softmax behind it."""
+    found = ridge(x, y, n_classes)
+    return Linear(steepness * found.W, steepness * found.b)
+
+
+def ridge(x, y, n_classes):
+    """The head that least squares gives."""
+    return head(classifier("ridge").fit(x, y), n_classes)
