@@ -32,11 +32,11 @@ def nodes(symbol: mx.sym.Symbol) -> tuple[list[Node], list[tuple[int, int]]]:
 
 
 def keeps_numbers(symbol: mx.sym.Symbol) -> bool:
-    """Whether oneDNN's fusion by `optimize_for` is right for a graph: no FullyConnected has two consumers.
+    """Whether oneDNN's fusion by `optimize_for` is right for a graph: what it fuses with a reader has no other.
 
     oneDNN fuses a FullyConnected with an Activation behind it, and gives the activated values to its other consumers
     too. The switch against it that mxelm.runtime sets holds for Module and executor, but not for `optimize_for`.
-    Convolutions are shared wrongly by both, see `fusible`.
+    Convolutions are fused wrongly by all of them, see `fusible`.
     """
     found, heads = nodes(symbol)
     consumers = Counter(producer for node in found for producer, _ in node.inputs)
@@ -48,9 +48,9 @@ def keeps_numbers(symbol: mx.sym.Symbol) -> bool:
 def fusible(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """The same function of the same inputs, whose numbers oneDNN's fusion at a bind leaves as they are.
 
-    oneDNN fuses a convolution with what is computed from it element by element although others read it too: the sum of
-    a shortcut, say, as in CIFAR's ResNets of version 2, gets wrong numbers, or the bind fails. Behind a BlockGrad,
-    which does nothing in inference, nothing is fused.
+    oneDNN fuses a convolution, or a BatchNorm or sum behind one, with what comes next although others read it too: the
+    shortcut of CIFAR's ResNets of version 2, say, gets wrong numbers, or the bind fails. Behind a BlockGrad, which does
+    nothing in inference, nothing is fused.
     """
     found, heads = nodes(symbol)
     shared = _shared(found, heads)
@@ -68,17 +68,35 @@ def fusible(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.load_json(json.dumps(guarded, ensure_ascii=False))
 
 
-_FUSED = ("BatchNorm", "Activation", "LeakyReLU", "clip")  # with a convolution before them
+_ENDS = {"Activation", "LeakyReLU", "clip"}
+_FOLLOWS = {"Convolution": {"BatchNorm", "elemwise_add", *_ENDS}, "BatchNorm": {"elemwise_add", *_ENDS},
+            "elemwise_add": _ENDS}  # what oneDNN fuses behind a convolution, and behind what is fused with one
 
 
 def _shared(found, heads):
-    """The convolutions, by number, that such an operator reads and something else too."""
-    readers = {i: [] for i, node in enumerate(found) if node.op == "Convolution"}
-    for op, entries in (*((node.op, node.inputs) for node in found), ("head", heads)):
-        for producer, _ in entries:
+    """By number: nodes with which a reader is fused although others read them too.
+
+    A sum whose other operand is computed from the node is left alone: fusion would make a circle, which MXNet sees.
+    """
+    readers, above = {}, []  # above: what each node is computed from, as bits
+    for i, node in enumerate(found):
+        above.append(1 << i)
+        for producer, _ in node.inputs:
+            above[i] |= above[producer]
+        behind = any(node.op in _FOLLOWS[found[producer].op] for producer, _ in node.inputs if producer in readers)
+        if node.op == "Convolution" or node.op in _FOLLOWS and behind:
+            readers[i] = []
+    for node in (*found, Node("head", "", {}, tuple(heads))):
+        for producer, _ in node.inputs:
             if producer in readers:
-                readers[producer].append(op)
-    return {i for i, ops in readers.items() if len(ops) > 1 and {*ops} & {*_FUSED}}
+                readers[producer].append(node)
+
+    def fused(i, node):
+        others = {producer for producer, _ in node.inputs} - {i}
+        circle = node.op == "elemwise_add" and others and all(above[other] >> i & 1 for other in others)
+        return node.op in _FOLLOWS[found[i].op] and not circle
+
+    return {i for i, by in readers.items() if len(by) > 1 and any(fused(i, node) for node in by)}
 
 
 def cut(symbol: mx.sym.Symbol, output: str) -> mx.sym.Symbol:
