@@ -60,6 +60,7 @@ def fewest_rows(budget: float, *, rule: Literal["paper", "conformal", "pac"] = "
     (199, 460)
     """
     _require_fraction("budget", budget)
+    _require_fraction("confidence", confidence)
     require_choice("rule", rule, RULES)
     if rule == "pac":
         return math.ceil(math.log(1 - confidence) / math.log1p(-budget))

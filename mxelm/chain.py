@@ -35,8 +35,8 @@ class Chain:
 
     exits: names of internal outputs or layers, in the order of computation. interface: "symbol" (a bound executor for
     each number of rows) or "gluon" (a hybridized block a segment). memory: bytes that the executors of a segment may
-    take, as `_Bound` reckons them, before those longest unused are given up. One run at a time; maps are valid until
-    the next segment runs.
+    take, as `_Bound` reckons them, before those longest unused are given up; a block keeps what MXNet keeps. One run at
+    a time; maps are valid until the next segment runs.
     difference: the `agreement` at one image of noise, which every chain is tried with.
     Raises InputError for exits that do not exist or are out of order, and where the difference tells of wrong fusion.
     """
@@ -146,7 +146,8 @@ class _Bound:
     """A segment as executors, one for each number of rows, those last used as far as `memory` lasts.
 
     An executor reads the very arrays it is first given: the outputs of the executor before it, of the same rows. Its
-    bytes are reckoned as those of all operators' outputs and weights: about twice what it takes once MXNet has fused.
+    bytes are reckoned as those of all operators' outputs and weights: two to four times what it takes once MXNet has
+    fused.
     """
 
     def __init__(self, symbol, inputs, arrays, aux, ctx, memory):
@@ -154,7 +155,7 @@ class _Bound:
         self.arrays = {name: arrays[name] for name in symbol.list_arguments() if name not in inputs}
         self.aux = {name: aux[name] for name in symbol.list_auxiliary_states()}
         self.executors = OrderedDict()  # number of rows -> executor
-        self.taken = {}  # number of rows -> bytes
+        self.taken = {}  # number of rows -> its bytes
 
     def __call__(self, values):
         """The outputs, a list of NDArrays that the next call with as many rows overwrites. values: name -> NDArray."""
@@ -162,8 +163,8 @@ class _Bound:
         if rows not in self.executors:
             self.executors[rows] = self._bind({name: values[name] for name in self.inputs})
             self.taken[rows] = self._bytes({name: values[name].shape for name in self.inputs})
-            while len(self.executors) > 1 and sum(self.taken[n] for n in self.executors) > self.memory:
-                self.executors.popitem(last=False)
+            while len(self.executors) > 1 and sum(self.taken.values()) > self.memory:
+                del self.taken[self.executors.popitem(last=False)[0]]
         self.executors.move_to_end(rows)
         executor = self.executors[rows]
         for name in self.inputs:

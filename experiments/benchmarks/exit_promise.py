@@ -3,7 +3,7 @@
     python experiments/benchmarks/exit_promise.py promise
 
 Three exits stand for a network's: block means of an image, its middle rows, all of its pixels, rows of L2 norm 1; a
-one-versus-all SVM at each. A split trains and calibrates on 1,078 images and asks 20,000 others, all of MNIST's
+one-versus-all SVM at each. A split trains and calibrates on 1,078 images and asks 20,000 others, both of MNIST's
 training file: so many that a rate over its budget is hardly their own chance, as it was with the few hundred of digits.
 Source: Savchenko, Algorithm 2; Jazbec et al., Fast yet Safe.
 """
@@ -26,7 +26,7 @@ RUNS = {"promise": {"splits": 200, "alpha": 0.06, "max_loss": 0.02, "certainty":
 
 
 def exits_of(lab):
-    """Rows that three exits see of the same images, and labels; images are halved in size first (MNIST), or digits."""
+    """Rows that three exits see of the same images, and labels; MNIST's images are halved in size first."""
     images = lab.load("mnist", "train")
     pixels = images.source.images[images.positions].astype(np.float32)
     pixels = pixels.reshape(len(pixels), 14, 2, 14, 2).mean((2, 4)) if len(pixels[0]) == 28 else pixels

@@ -44,7 +44,7 @@ def rows(run, settings, seeds, lab):
                         network="mobilenet run whole, SVM at its last exit"))
     return [*made,
             row(f"speedup.{run}.frozen", [s["placed"]["speedup"] for s in seeds], "ratio", "higher",
-                reason=f"segments alone, with decisions: exit.speedup.{run}.end_to_end; most splits' test images had "
+                reason=f"segments alone (with decisions: exit.speedup.{run}.end_to_end); most splits' test images had "
                        "been scored before, with thresholds of a path that looked one level ahead",
                 exits=[s["exits"] for s in seeds], shares=[s["shares"] for s in seeds],
                 risk=[s["risk"]["speedup"] for s in seeds]),

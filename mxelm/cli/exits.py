@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit.add_argument("--max-loss", type=options.above_zero, metavar="POINTS",
                      help="accuracy that may be lost against the whole network, in points, by the rule risk and where "
                           "exits are placed (0.5)")
-    fit.add_argument("--certainty", type=options.above_zero, default=0.9, help="of what pac and risk promise")
+    fit.add_argument("--certainty", type=options.above_zero, help="of what pac and risk promise (0.9)")
     fit.add_argument("--seed", type=options.seed, default=0, help="of splits and folds")
     fit.add_argument("--out", required=True, metavar="CASCADE", help="the folder to write")
     predict = action("predict", "what images show, and at which exit that was sure")
@@ -61,13 +61,16 @@ def _fit(args):
         raise InputError("--alpha is of the other rules: risk goes by --max-loss")
     if args.max_loss and args.rule != "risk" and args.exits != "auto":
         raise InputError(f"--max-loss is of the rule risk and of exits that are placed: {args.rule} goes by --alpha")
+    if args.certainty and args.rule in ("paper", "conformal"):
+        raise InputError(f"--certainty is of the rules pac and risk: {args.rule} has none")
     recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha or 0.05, (args.max_loss or 0.5) / 100,
-                               args.certainty, seed=args.seed)
+                               args.certainty or 0.9, seed=args.seed)
     exits = args.exits if args.exits == "auto" else [exit.strip() for exit in args.exits.split(",")]
     dataset = options.load_data(args)
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # logistic regression stops after 60 steps
-    cascade = early_exit.fit(options.load_backbone(args, dataset), dataset, exits, recipe=recipe,
-                             skip_bad=args.skip_bad, progress=options.progress(args))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # logistic regression stops after 60 steps
+        cascade = early_exit.fit(options.load_backbone(args, dataset), dataset, exits, recipe=recipe,
+                                 skip_bad=args.skip_bad, progress=options.progress(args))
     early_exit.save(cascade, args.out)
     return {"cascade": args.out, "classes": len(cascade.classes), "confidence": cascade.confidence,
             "exits": [{"layer": exit, "threshold": float(t) if abs(t) < float("inf") else None}
@@ -120,8 +123,7 @@ def _curve(args):
 
 def show(result: dict) -> None:
     if "layers" in result:
-        print(f"{result['milliseconds']:.2f} ms an image; up to each of some layers, about even in time (any can be an "
-              "exit):")
+        print(f"{result['milliseconds']:.2f} ms an image; up to a selection of layers, spaced evenly in time:")
         for entry in result["layers"]:
             print(f"  {entry['share']:6.1%}  {entry['features']:5d} features  {entry['layer']}")
     elif "predictions" in result:
@@ -129,7 +131,8 @@ def show(result: dict) -> None:
         for path, found in result["predictions"].items():
             print(f"{path}: {found['class']} ({found['confidence']:.3g} at {found['exit']})")
         what = "best score less the second best" if result["confidence"] == "margin" else "best score"
-        print(f"({what} of the classifier at that exit: what its threshold is compared with, no probability)")
+        print(f"({what} of the classifier at that exit: what its threshold is compared with, no probability; all leave "
+              "at the last)")
     elif "csv" in result:
         print(f"wrote {result['csv']} and {result['picture']}: {result['points']} points on {result['images']} images")
     else:

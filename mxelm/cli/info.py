@@ -67,8 +67,13 @@ def _cascade(path):
     cascade = early_exit.load(path)
     return {"file": str(path), "kind": "cascade", "network": cascade.chain.backbone.name, "classes": cascade.classes,
             "confidence": cascade.confidence,
-            "exits": {exit: "the last" if t == -float("inf") else "nobody leaves" if t == float("inf") else float(t)
-                      for exit, t in zip(cascade.chain.exits, cascade.thresholds)}}
+            "exits": {exit: _threshold(t) for exit, t in zip(cascade.chain.exits[:-1], cascade.thresholds)},
+            "last exit": cascade.chain.exits[-1]}
+
+
+def _threshold(t):
+    """JSON knows no infinity."""
+    return "nobody leaves" if t == float("inf") else "all leave" if t < -1e300 else float(t)
 
 
 def _params(path):

@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from mxelm.cli import options
-from mxelm.errors import InputError
+from mxelm.errors import InputError, MxelmError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,10 +93,7 @@ def _cache(args):
     size = feature_maps.bytes_of(backbone, dataset, layers, content=args.content)
     if not args.json:
         print(f"{len(dataset):,} images at {', '.join(layers)}: {args.content} of {size:,} bytes", flush=True)
-    given = options.data_arguments(args)
-    if args.images is not None:
-        given["name"] = os.path.abspath(args.images)  # `similar` finds them from any folder
-    made_from = {"data": given, "backbone": options.backbone_arguments(args)}
+    made_from = {"data": options.data_arguments(args), "backbone": options.backbone_arguments(args)}
     n = feature_maps.write(backbone, dataset, layers, args.out, content=args.content, batch=args.batch,
                            skip_bad=args.skip_bad, resume=args.resume, made_from=made_from,
                            progress=options.progress(args))
@@ -159,7 +155,12 @@ def _similar(args):
     image = _image(args.image, origin["data"].get("spectrum", "mel"))
     found = feature_maps.similar(cache, _backbone_again(origin["backbone"], args), image, k=args.k, layer=args.layer)
     if args.out:
-        _draw(args.out, image, found, data.load(**origin["data"]))
+        try:
+            images = data.load(**origin["data"])
+        except MxelmError as error:
+            raise InputError(f"the images of {args.cache} are not where it was made from ({error}): call from the "
+                             "folder where they are, or leave out --out") from None
+        _draw(args.out, image, found, images)
     return {"image": args.image, "similar": [one._asdict() for one in found], "picture": args.out}
 
 

@@ -173,7 +173,7 @@ def load_state(path: str | os.PathLike) -> ELMState:
 def readable(paths: Sequence[str]) -> tuple[Dataset, dict[str, str]]:
     """A Dataset of the image files that can be read, and {path: reason} of the others.
 
-    Raises the first reason where none can be read.
+    Raises InputError where none can be read.
     """
     from mxelm.data.given import without_targets
     images, failed = without_targets(paths), {}
@@ -182,9 +182,10 @@ def readable(paths: Sequence[str]) -> tuple[Dataset, dict[str, str]]:
             images.image(i)
         except MxelmError as error:
             failed[path] = str(error)
-            if len(failed) == len(images):
-                raise
-    return images.take([i for i, path in enumerate(images.ids) if path not in failed]), failed
+    kept = [i for i, path in enumerate(images.ids) if path not in failed]
+    if not kept:
+        raise InputError("; ".join(failed.values()))
+    return images.take(kept), failed
 
 
 def show_failed(result: dict) -> None:

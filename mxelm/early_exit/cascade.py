@@ -90,12 +90,14 @@ class Cascade:
         Classes are matched by name; an image of a class that the cascade does not know is wrong at every exit, which a
         warning tells. Raises InputError where it knows none of them.
         """
-        unknown = [name for name in dataset.classes if name not in self.classes]
-        if len(unknown) == len(dataset.classes):
+        there = [dataset.classes[number] for number in np.unique(dataset.targets)]
+        unknown = [name for name in there if name not in self.classes]
+        if len(unknown) == len(there):
             raise InputError(f"none of the classes of {dataset.name} ({', '.join(unknown[:3])}, ...) is one of the "
                              f"cascade's ({', '.join(self.classes[:3])}, ...): give images of its classes")
         if unknown:
-            _log.warning("images of classes that the cascade does not know count as wrong: %s", ", ".join(unknown))
+            _log.warning("images of classes that the cascade does not know count as wrong: %s",
+                         ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""))
         x, rows = exit_features(self.chain, dataset, **options)
         numbers = np.array([self.classes.index(name) if name in self.classes else -1 for name in dataset.classes])
         scores = [head(part) for head, part in zip(self.heads, x)]

@@ -31,7 +31,7 @@ from mxelm.files import (
     require_writable,
     sha256,
 )
-from mxelm.graphs import Segment, cut, joined
+from mxelm.graphs import Segment, cut, fusible, joined
 from mxelm.preprocessing import Preprocessing
 from mxelm.runtime import mx
 from mxelm.schemas import check
@@ -46,13 +46,14 @@ _LOWEST = -1.7976931348623157e308  # JSON has no infinity; everybody leaves
 def require_place(folder: str | os.PathLike) -> None:
     """Raise FileError, before hours of work, where `save` would write among other files, or could not write at all."""
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"cannot write a cascade to {folder}: it is a file; name a folder")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise FileError(f"cannot write a cascade to {folder}: {nearest} is a file; name a folder")
     there = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-    others = [name for name in there if "cascade.json" not in name and not _SEGMENT.fullmatch(name)]
+    others = [name for name in there  # what a killed save has left is none
+              if not (name.startswith(("cascade.json", ".cascade.json")) or _SEGMENT.fullmatch(name))]
     if others and "cascade.json" not in there:
         raise FileError(f"{folder} holds other files ({', '.join(others[:3])}): name the cascade a folder of its own")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     require_writable(nearest / "cascade.json")
 
 
@@ -103,7 +104,7 @@ def _save_segments(cascade, folder, stem):
     arrays, aux = chain.backbone.feature_params()
     for number, (segment, head) in enumerate(zip(chain.segments, cascade.heads), 1):
         name, last = f"{stem}{number}", number == len(chain.segments)
-        symbol = _with_scores(segment, head, f"exit{number}", last)
+        symbol = fusible(_with_scores(segment, head, f"exit{number}", last))  # bare MXNet binds it as it is
         own = {**arrays, f"exit{number}_weight": head.W, f"exit{number}_bias": head.b}
         save_checkpoint(folder / name, symbol,
                         {key: own[key] for key in symbol.list_arguments() if key not in segment.inputs},

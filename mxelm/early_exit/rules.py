@@ -80,8 +80,8 @@ def risk_thresholds(scores: Sequence[np.ndarray], y: np.ndarray, max_loss: float
     boldest = largest_safe([others.harmed(t) for t in family], max_loss, certainty)
     if boldest < 0:
         needed = math.ceil(1.5 * fewest_rows(max_loss, rule="pac", confidence=certainty))
-        _log.warning("%d images are too few to promise with certainty %g that %g points are lost at most: give %d or "
-                     "allow a greater loss; no image will leave early", len(y), certainty, 100 * max_loss, needed)
+        _log.warning("%d scored images are too few to promise with certainty %g that %g points are lost at most: give "
+                     "%d or allow a greater loss; no image will leave early", len(y), certainty, 100 * max_loss, needed)
     return family[max(boldest, 0)]
 
 

@@ -181,8 +181,8 @@ def merge(paths: Sequence[str | os.PathLike], path: str | os.PathLike) -> int:
 
 
 def _spectrum(file):
-    """What a cache of sounds looked at; None for images."""
-    return ((file.identity.get("made_from") or {}).get("data") or {}).get("spectrum")
+    """What a cache of sounds has looked at, as far as it tells."""
+    return ((file.identity.get("made_from") or {}).get("data") or {}).get("spectrum", "mel")
 
 
 def network_identity(chain: Chain) -> dict:

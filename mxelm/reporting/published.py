@@ -130,7 +130,7 @@ def _architectures():
 
 _TIMES = "slide on training times and k-NN slicing"
 KNN = (*_knn_sizes(), *_knn_accuracies(),
-       *(Published(f"knn.smaller.{name}", value, "ratio", "slide on training times and k-NN slicing",
+       *(Published(f"knn.smaller.{name}", value, "ratio", _TIMES,
                    "printed with \"about\"; the references that k-NN needs are left out, as in print",
                    tolerance=tolerance)
          for name, value, tolerance in (("128", 60, 5), ("64", 7, 0.5))),

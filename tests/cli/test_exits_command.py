@@ -27,7 +27,7 @@ def test_costs_are_shares_that_rise_to_the_whole(run, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("exits", ["relu0,pool1", "auto"])
-def test_from_a_folder_to_answers_and_a_curve(run, tiny_checkpoint, image_folder, tmp_path, exits):
+def test_from_a_folder_to_answers_and_a_curve(run, tiny_checkpoint, image_folder, tmp_path, exits, capsys):
     cascade = tmp_path / "cascade"
     said = run("fit", "--images", image_folder, "--checkpoint", tiny_checkpoint, "--exits", exits, "--max-loss", "20",
                "--out", cascade)
@@ -40,7 +40,10 @@ def test_from_a_folder_to_answers_and_a_curve(run, tiny_checkpoint, image_folder
     bad.write_text("no picture")
     assert "bad.txt.jpg is not an image: remove it" in run("predict", cascade, bad, image, code=1)
     bad.unlink()
-    assert main(["info", str(cascade)]) == 0
+    assert main(["info", str(cascade), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["last exit"] == "flatten_output" and told["kind"] == "cascade" and len(told["classes"]) == 3
+    assert all(value in ("nobody leaves", "all leave") or isinstance(value, float) for value in told["exits"].values())
     run("curve", cascade, "--images", image_folder, "--out", tmp_path / "curve")
     header, *points = (tmp_path / "curve.csv").read_text().splitlines()
     assert header.startswith("milliseconds,accuracy,threshold at ") and len(points) > 2

@@ -13,13 +13,17 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
+from tiny_network import tiny_params
 
 from mxelm import data, early_exit, seals
-from mxelm.chain import Chain
+from mxelm.backbones import Backbone
+from mxelm.chain import Chain, unfused
 from mxelm.data import Dataset
 from mxelm.early_exit.features import exit_features, features_at
 from mxelm.early_exit.heads import NEVER, Estimator, Linear, classifier, head
 from mxelm.errors import FileError, InputError
+from mxelm.preprocessing import Preprocessing
+from mxelm.runtime import mx
 
 EXITS = ["relu0", "pool0"]
 DOCS = Path(__file__).parents[2] / "docs" / "early-exit.md"
@@ -170,6 +174,25 @@ def test_a_cascade_comes_back_from_its_files(tiny_backbone, images, tmp_path, ki
     assert again.classes == images.classes and again.chain.exits == cascade.chain.exits
 
 
+def test_bare_mxnet_gets_a_shared_convolution_right(images, tmp_path):
+    """A shortcut that reads a convolution: bare MXNet fuses it wrongly unless the segments are saved guarded."""
+    d = mx.sym.var("data")
+    c = mx.sym.Convolution(d, kernel=(3, 3), pad=(1, 1), num_filter=8, name="c")
+    r = mx.sym.Activation(mx.sym.BatchNorm(c, name="bn", fix_gamma=False), act_type="relu", name="r")
+    s = mx.sym.Convolution(r, kernel=(3, 3), pad=(1, 1), num_filter=8, name="d") + c
+    e = mx.sym.Convolution(mx.sym.Activation(s, act_type="relu", name="relu0"), kernel=(3, 3), num_filter=8, name="e")
+    end = mx.sym.flatten(mx.sym.Pooling(e, global_pool=True, pool_type="avg", kernel=(1, 1)), name="flatten")
+    network = Backbone("shared", end, *tiny_params(end), Preprocessing((16, 16), "stretch"), cut="flatten_output")
+    cascade = early_exit.fit(network, images, ["relu0"], recipe=early_exit.Recipe(rule="fixed", thresholds=(0.0,)))
+    early_exit.save(cascade, tmp_path / "cascade")
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(str(tmp_path / "cascade" / "segment-1"), 0)
+    x = next(batches(cascade, images)).data[0]
+    scores = symbol.bind(mx.cpu(), {**arg_params, "data": x}, aux_states=aux_params).forward()[0].asnumpy()
+    with unfused():
+        found = next(iter(Chain(network, ["relu0"]).run(x)))[1]
+    np.testing.assert_allclose(scores, cascade.heads[0](features_at(found)), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("confidence", ["top", "margin"])
 def test_bare_mxnet_runs_it(tiny_backbone, images, tmp_path, confidence):
     cascade = fitted(tiny_backbone, images, confidence=confidence)
@@ -282,7 +305,7 @@ def test_a_cascade_is_not_strewn_among_other_files(tiny_backbone, images, tmp_pa
     with pytest.raises(FileError, match=r"holds other files \(holiday.jpg\): name the cascade a folder of its own"):
         early_exit.save(fitted(tiny_backbone, images), folder)
     assert [file.name for file in folder.iterdir()] == ["holiday.jpg"]
-    with pytest.raises(FileError, match="holiday.jpg: it is a file; name a folder"):
+    with pytest.raises(FileError, match="holiday.jpg is a file; name a folder"):
         early_exit.require_place(folder / "holiday.jpg")
     early_exit.require_place(tmp_path / "new" / "newer")
     assert not (tmp_path / "new").exists()

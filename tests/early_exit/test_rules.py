@@ -198,7 +198,7 @@ def test_pac_and_risk_break_their_promise_in_a_tenth_of_the_splits_at_most(popul
 def test_too_few_rows_for_a_risk_leave_nobody_and_say_so(caplog):
     scores = [np.random.default_rng(0).normal(size=(60, 3)) for _ in range(2)]
     np.testing.assert_array_equal(risk_thresholds(scores, np.zeros(60, int), 0.001, [1, 2]), [np.inf, -np.inf])
-    assert "60 images are too few to promise with certainty 0.9 that 0.1 points are lost at most: give 3453" in (
+    assert "60 scored images are too few to promise with certainty 0.9 that 0.1 points are lost at most: give 3453" in (
         caplog.text)
 
 

@@ -20,7 +20,7 @@ from mxelm.backbones.onnx.layers import TABLE
 from mxelm.backbones.onnx.values import BATCH
 from mxelm.backbones.onnx.writing import Layer, Model, write
 from mxelm.errors import InputError
-from mxelm.graphs import nodes
+from mxelm.graphs import fusible, nodes
 from mxelm.runtime import mx, without_lines
 
 TOLERANCE = 1e-4  # of the largest number
@@ -126,7 +126,8 @@ class _Walk:
             order = list(self._shapes)  # that of the internals
             group = mx.sym.Group([internals[order.index(entry)] for entry in rest])
             with without_lines("is disabled."):
-                executor = group.bind(mx.cpu(), {name: args[name] for name in group.list_arguments()}, grad_req="null")
+                given = {name: args[name] for name in group.list_arguments()}
+                executor = fusible(group).bind(mx.cpu(), given, grad_req="null")
             found.update(zip(rest, (output.asnumpy() for output in executor.forward(is_train=False))))
         return found
 
