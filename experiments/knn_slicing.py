@@ -16,10 +16,10 @@ Evidence:
 
     knn.baseline.raw.4000             93.61 % (n = 1), AMD EPYC x 2, 745cf89
     knn.baseline.kmeans.4000          96.793 ± 0.017 % (n = 3), AMD EPYC x 2, 745cf89
-    knn.baseline.search.4000          96.928 ± 0.055 % (n = 2), AMD EPYC x 2, ae7bd15
-    knn.cma.4000.test9000             97.094 ± 0.071 % (n = 2), AMD EPYC x 2, ae7bd15
-    knn.pso.4000.test9000             97.083 ± 0.086 % (n = 2), AMD EPYC x 2, ae7bd15
-    knn.cma.60000.test10000           98.870 ± 0.028 % (n = 2), AMD EPYC x 2, ae7bd15
+    knn.baseline.search.4000          96.896 ± 0.067 % (n = 3), AMD EPYC x 2, ae7bd15 to 1daca11
+    knn.cma.4000.test9000             97.119 ± 0.065 % (n = 3), AMD EPYC x 2, ae7bd15 to 1daca11
+    knn.pso.4000.test9000             97.104 ± 0.071 % (n = 3), AMD EPYC x 2, ae7bd15 to 1daca11
+    knn.cma.60000.test10000           98.863 ± 0.023 % (n = 3), AMD EPYC x 2, ae7bd15 to 1daca11
     knn.cma.60000.test10000.deskewed  98.9550 ± 0.0071 % (n = 2), AMD EPYC x 2, ae7bd15
 """
 import numpy as np
