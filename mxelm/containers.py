@@ -148,10 +148,6 @@ def require_same(meta: dict, identity: dict, path: str | os.PathLike,
 
 def _difference(found, value):
     """What two values are; of long ones, such as digests, only where they differ."""
-    if found is None:
-        return "is missing from the file"
-    if value is None:
-        return "is in the file alone"
     if len(f"{found}{value}") < LEGIBLE:
         return f"is {found}, this run's is {value}"
     if not (isinstance(found, dict) and isinstance(value, dict)):
