@@ -111,10 +111,13 @@ def test_what_cannot_be_fitted():
         fitted().predict(images(3))
 
 
-def test_a_cache_that_does_not_pay_is_refused_with_its_figures():
+def test_a_cache_that_does_not_pay_is_refused_with_its_figures(monkeypatch):
+    figures = Gain(hit_rate=0.5, skipped=0.001, search=0.002, network=0.003, batch=16)
+    monkeypatch.setattr("mxelm.feature_maps.gain.measured", lambda *args: figures)  # seconds are the machine's
     with pytest.raises(DoesNotPay, match=r"180 images at relu2_fwd_output does not pay: .* % hits x .* ms skipped is "
                                          r"less than .* ms of search an image, in batches of 16"):
         fitted(layers=LAYERS[1:], must_pay=True, budget=0.02).fit(images(240))
+    assert fitted(layers=LAYERS[1:], must_pay=False, budget=0.02).fit(images(240)).gain_ == figures
     with pytest.raises(InputError, match="60 held-out images are too few to keep wrong labels within 0.0001 of all "
                                          "images: give 9999 or more"):
         fitted(layers=LAYERS[1:], must_pay=True, budget=0.0001).fit(images(240))
