@@ -49,7 +49,7 @@ RUNS = {
                         "efficientnet_lite0_224": ["block6_add", "block11_project"]},
               "rounds": {"1": 24, "32": 3},  # by batch
               "leaving": 0.4},  # share of the rows at each exit
-    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 32, "rounds": 2},
+    "ms": {"networks": ["lite0", "mobilenet", "squeezenet"], "images": 32, "rounds": 6},
     "curves": {"networks": ["lite0", "mobilenet", "squeezenet"]},
     "counts": {"networks": {  # Keras's name -> GluonCV's
         "Xception": "xception", "VGG16": "vgg16", "VGG19": "vgg19", "ResNet50": "resnet50_v1",
