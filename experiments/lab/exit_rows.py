@@ -19,7 +19,7 @@ def rows(run, settings, seeds, lab):
                     reason=f"{settings['epochs']} epochs through all heads, from weights trained through the last; "
                            f"segments' seconds; by the rule risk {by_risk[0]:.2f} times as fast at a loss of "
                            f"{by_risk[1]:.2f} points; scored a second time, bit for bit alike, for the curve; a "
-                           "training of six epochs, seed 0, came before on other 6,000 of these images and is not counted",
+                           "training of six epochs, seed 0, scored before on other 6,000 of them, is not counted",
                     exits=[s["exits"] for s in seeds], risk=[s["risk"]["speedup"] for s in seeds],
                     speedup_and_points_lost_along_the_thresholds=[s["curve"] for s in seeds]),
                 row("cifar10.loss", [s["placed"]["plain_loss"] for s in seeds], "points", "lower",
