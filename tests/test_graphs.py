@@ -176,7 +176,7 @@ def R(x):
     return mx.sym.Activation(x, act_type="relu")
 
 
-SHARED = {  # of a convolution c, its BatchNorm b and the input d: graphs that fusion makes wrong, or fails to bind
+SHARED = {  # of a convolution c, its BatchNorm b and the input d: all but the last come out wrong, or fail, unguarded
     "shortcut": lambda c, b, d: C(R(b), "e") + c,
     "shortcut first": lambda c, b, d: c + C(R(b), "e"),
     "normalised and not": lambda c, b, d: R(b + c),

@@ -84,7 +84,7 @@ def cut_everywhere(settings, seed, lab):
             fused[name] = Chain(network, exits).difference
             with unfused():
                 bound_alike += [name] if Chain(network, exits).difference == 0 else []
-        except (MxelmError, RuntimeError, ValueError, OSError, AttributeError, TypeError, NotImplementedError) as error:
+        except (MxelmError, RuntimeError, ValueError) as error:  # MXNetError is one: GluonCV's builders raise them
             failed[name] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
     return {"fused": fused, "bit_for_bit": bound_alike, "failed": failed}
 

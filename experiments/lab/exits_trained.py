@@ -31,12 +31,10 @@ def cifar10(settings, seed, lab):
                "shares": seconds / seconds[-1]}
     exits, placed, _ = place(Judged(known, y, "margin"), seconds, settings["max_loss"])
     risk = early_exit.Recipe("ridge", "risk", max_loss=settings["max_loss"], certainty=settings["certainty"], seed=seed)
-    for name, chosen in (("placed", exits), ("risk", exits)):
-        some = [[s[m] for m in chosen] for s in (known, scores["test"], seconds)]
-        t = placed if name == "placed" else thresholds_of(some[0], y, risk, seconds=some[2])
-        figures[name] = scored(some[1], t, "margin", test.targets, some[2])
-    times, accurate = curve(*(Judged([s[m] for m in exits], labels, "margin") for s, labels in (
-        (known, y), (scores["test"], test.targets))), seconds[list(exits)])
+    known, asked, seconds = ([values[m] for m in exits] for values in (known, scores["test"], seconds))
+    for name, t in (("placed", placed), ("risk", thresholds_of(known, y, risk, seconds=seconds))):
+        figures[name] = scored(asked, t, "margin", test.targets, seconds)
+    times, accurate = curve(Judged(known, y, "margin"), Judged(asked, test.targets, "margin"), seconds)
     lost = [(seconds[-1] / t, 100 * (accurate[0] - a)) for t, a in zip(times, accurate)]
     return {**figures, "exits": [chain.exits[m] for m in exits], "curve": lost[::3]}  # speed-up, points
 

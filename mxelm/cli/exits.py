@@ -63,8 +63,9 @@ def _fit(args):
         raise InputError(f"--max-loss is of the rule risk and of exits that are placed: {args.rule} goes by --alpha")
     if args.certainty and args.rule in ("paper", "conformal"):
         raise InputError(f"--certainty is of the rules pac and risk: {args.rule} has none")
-    recipe = early_exit.Recipe(args.classifier, args.rule, args.alpha or 0.05, (args.max_loss or 0.5) / 100,
-                               args.certainty or 0.9, seed=args.seed)
+    given = {"alpha": args.alpha, "max_loss": args.max_loss and args.max_loss / 100, "certainty": args.certainty}
+    recipe = early_exit.Recipe(args.classifier, args.rule, seed=args.seed,
+                               **{name: value for name, value in given.items() if value})
     exits = args.exits if args.exits == "auto" else [exit.strip() for exit in args.exits.split(",")]
     dataset = options.load_data(args)
     with warnings.catch_warnings():
